@@ -1,0 +1,1 @@
+"""How a series enters, where it goes and how it leaves: receive, gather, route, work (load, inference, derive), send."""

@@ -1,0 +1,164 @@
+"""What the headers say of a series' values: their unit, how they came to be, and what makes SUV of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from dicomnode.errors import SeriesUnusable
+from dicomnode.source_image import SourceImage
+from inference.volume import Acquisition, Unit
+
+PET_UNITS: Mapping[str, Unit] = {
+    "BQML": Unit.BQ_PER_ML,
+    "GML": Unit.SUV_BW,
+    "1CM": Unit.PER_CM,
+    "CNTS": Unit.PROPORTIONAL_COUNTS,
+    "PROPCNTS": Unit.PROPORTIONAL_COUNTS,
+    "CPS": Unit.PROPORTIONAL_COUNTS,
+    "PROPCPS": Unit.PROPORTIONAL_COUNTS,
+    "NONE": Unit.PROPORTIONAL_COUNTS,
+}
+
+
+def unit_of(image: SourceImage) -> Unit:
+    """The unit that the Modality LUT of this image gives; refused where the header leaves it open."""
+    match image.text("Modality"):
+        case "CT":
+            return _ct_unit(image)
+        case "PT":
+            return _pet_unit(image)
+        case _:
+            if "ModalityLUTSequence" in image.dataset:
+                raise SeriesUnusable(
+                    "modality-lut", "an MR image with a Modality LUT cannot be written back; send it without"
+                )
+            return Unit.ARBITRARY
+
+
+def _ct_unit(image: SourceImage) -> Unit:
+    if image.text("RescaleType") not in ("", "HU"):
+        raise SeriesUnusable(
+            "not-hounsfield",
+            f"RescaleType is {image.text('RescaleType')}, not HU; send the reconstruction in Hounsfield units",
+        )
+    has_lut = "ModalityLUTSequence" in image.dataset
+    if not has_lut and (image.number("RescaleSlope") is None or image.number("RescaleIntercept") is None):
+        raise SeriesUnusable(
+            "rescale-missing",
+            "the CT has no RescaleSlope and RescaleIntercept, so its HU are unknown; send the original",
+        )
+    return Unit.HU
+
+
+def _pet_unit(image: SourceImage) -> Unit:
+    units, suv_type = image.text("Units"), image.text("SUVType")
+    if units not in PET_UNITS:
+        raise SeriesUnusable(
+            "units-unknown", f"PET Units {units or '(absent)'} cannot be used; send the series in BQML, GML or counts"
+        )
+    if units == "GML" and suv_type not in ("", "BW"):  # PS3.3 C.8.9.1: absent means body weight
+        raise SeriesUnusable("suv-type", f"the PET holds SUV of type {suv_type}; only BW (body weight) is understood")
+    if image.number("RescaleSlope") is None:
+        raise SeriesUnusable("rescale-missing", "a PET image has no RescaleSlope; send the series again")
+    return PET_UNITS[units]
+
+
+def check_corrections(image: SourceImage) -> None:
+    """What a PET header says of its corrections must not contradict itself; attenuation and decay decide on use."""
+    corrected = image.texts("CorrectedImage")
+    method = image.text("AttenuationCorrectionMethod")
+    decay = image.text("DecayCorrection") or "NONE"
+    if "ATTN" not in corrected and method and not method.lower().startswith("none"):
+        raise SeriesUnusable(
+            "corrections-contradict",
+            "AttenuationCorrectionMethod names a method, but CorrectedImage has no ATTN; have the header corrected",
+        )
+    if (decay != "NONE") != ("DECY" in corrected):
+        raise SeriesUnusable(
+            "corrections-contradict",
+            f"DecayCorrection is {decay}, and DECY is {'' if 'DECY' in corrected else 'not '}in CorrectedImage; "
+            "have the header corrected",
+        )
+
+
+def acquisition_of(images: Sequence[SourceImage]) -> Acquisition:
+    """What the first image says for all of them; what must agree has been checked."""
+    first = images[0]
+    duration_ms = first.number("ActualFrameDuration")
+    return Acquisition(
+        modality=first.text("Modality"),
+        bits_stored=int(first.number("BitsStored") or 16),
+        image_type=first.texts("ImageType"),
+        kvp=first.number("KVP"),
+        convolution_kernel="\\".join(first.texts("ConvolutionKernel")),
+        body_part_examined=first.text("BodyPartExamined"),
+        corrected_image=first.texts("CorrectedImage"),
+        units=first.text("Units"),
+        attenuation_correction_method=first.text("AttenuationCorrectionMethod"),
+        radiopharmaceutical=_radiopharmaceutical(first),
+        frame_duration_s=duration_ms / 1000 if duration_ms is not None and first.text("Modality") == "PT" else None,
+        suv_bw_factor=suv_bw_factor(images),
+    )
+
+
+def suv_bw_factor(images: Sequence[SourceImage]) -> float | None:
+    """SUVbw per Bq/ml: body weight in g over the dose left at the time to which the values are decay corrected.
+
+    None where the headers leave a part open, where the series holds no corrected Bq/ml, or where Series Time lies
+    after an acquisition and so cannot be the reference time (QIBA FDG-PET profile, appendix G).
+    """
+    first = images[0]
+    if first.text("Units") != "BQML" or not {"ATTN", "DECY"} <= set(first.texts("CorrectedImage")):
+        return None
+    weight_kg, nuclide = first.number("PatientWeight"), _nuclide(first)
+    dose_bq, half_life_s = _number(nuclide, "RadionuclideTotalDose"), _number(nuclide, "RadionuclideHalfLife")
+    if not weight_kg or weight_kg <= 0 or not dose_bq or dose_bq <= 0:
+        return None
+    if first.text("DecayCorrection") == "ADMIN":
+        return weight_kg * 1000 / dose_bq
+    elapsed = _from_injection_to_series(images, nuclide)
+    if first.text("DecayCorrection") != "START" or not half_life_s or half_life_s <= 0 or elapsed is None:
+        return None
+    return weight_kg * 1000 / (dose_bq * 2 ** (-elapsed.total_seconds() / half_life_s))
+
+
+def _from_injection_to_series(images: Sequence[SourceImage], nuclide: Any) -> timedelta | None:
+    first = images[0]
+    series = _moment(first.text("SeriesDate") + first.text("SeriesTime"))
+    acquired = [_moment(image.text("AcquisitionDate") + image.text("AcquisitionTime")) for image in images]
+    said = str(nuclide.get("RadiopharmaceuticalStartDateTime") or "") if nuclide is not None else ""
+    time = str(nuclide.get("RadiopharmaceuticalStartTime") or "") if nuclide is not None else ""
+    injected = _moment(said) if said else _moment(first.text("SeriesDate") + time) if time else None
+    known = [moment for moment in acquired if moment is not None]
+    if series is None or injected is None or len(known) < len(acquired) or series > min(known):
+        return None
+    elapsed = series - injected
+    return elapsed if timedelta(0) <= elapsed < timedelta(days=1) else None
+
+
+def _moment(text: str) -> datetime | None:
+    """A DICOM date and time without zone; a fraction is optional, an offset is cut off."""
+    digits = text.split("+")[0].split("-")[0].replace(":", "").strip()
+    for form in ("%Y%m%d%H%M%S.%f", "%Y%m%d%H%M%S", "%Y%m%d%H%M"):
+        try:
+            return datetime.strptime(digits, form)
+        except ValueError:
+            continue
+    return None
+
+
+def _nuclide(image: SourceImage) -> Any:
+    items = image.dataset.get("RadiopharmaceuticalInformationSequence") or []
+    return items[0] if len(items) == 1 else None
+
+
+def _number(item: Any, keyword: str) -> float | None:
+    value = item.get(keyword) if item is not None else None
+    return None if value in (None, "") else float(value)
+
+
+def _radiopharmaceutical(image: SourceImage) -> str:
+    nuclide = _nuclide(image)
+    return str(nuclide.get("Radiopharmaceutical") or "") if nuclide is not None else ""

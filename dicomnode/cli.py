@@ -1,0 +1,315 @@
+"""The command `dicomnode`: what an administrator types."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicomnode.config import Config, describe, load_config
+from dicomnode.errors import ConfigFault, NodeFault
+from storage.errors import StorageFault
+
+if TYPE_CHECKING:
+    from dicomnode.node import Stores
+
+app = typer.Typer(
+    help="A DICOM node between scanner and PACS: series come in over C-STORE, rules send them to pipelines, the "
+    "derived series go to the PACS, and everything is audited.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", "-c", help="Folder with node.toml and rules.toml.", envvar="DICOMNODE_CONFIG"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table.")]
+CONFIG = Path("config")
+
+
+def main() -> None:
+    """The command line; a fault the administrator can mend ends it with one clear line and exit code 1."""
+    try:
+        app()
+    except (NodeFault, StorageFault, OSError) as fault:
+        errors.print(f"[red]dicomnode:[/red] {_plain(str(fault))}", soft_wrap=True)
+        sys.exit(1)
+
+
+@app.command()
+def run(config: ConfigOption = CONFIG, verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False) -> None:
+    """Run the node until SIGTERM or Ctrl-C; SIGHUP reads the config again.
+
+    [dim]dicomnode run --config /etc/dicomnode[/dim]
+    """
+    settings = load_config(config)
+    _log_to_stderr(logging.DEBUG if verbose else settings.node.log_level)
+    from dicomnode.node import Node
+
+    node = Node(settings)
+    signal.signal(signal.SIGTERM, lambda *_: node.ask_to_stop())
+    signal.signal(signal.SIGINT, lambda *_: node.ask_to_stop())
+    signal.signal(signal.SIGHUP, lambda *_: node.ask_to_reload())
+    node.start()
+    devices = ", ".join(worker.device for worker in settings.workers)
+    print(
+        f"dicomnode ready: {settings.node.ae_title} on {settings.node.host}:{node.port}, "
+        f"{len(settings.rules)} rules, workers: {devices}, data in {settings.data_folder}",
+        flush=True,
+    )
+    node.wait()
+    node.stop()
+    print("dicomnode stopped", flush=True)
+
+
+@app.command()
+def check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Read the config as `run` would, say what it means, and look whether the node could start.
+
+    [dim]dicomnode check --config /etc/dicomnode[/dim]
+    """
+    settings = load_config(config)
+    lines = [*describe(settings), *_start_conditions(settings)]
+    if as_json:
+        _print_json([{"what": what, "finding": finding} for what, finding in lines])
+        return
+    table = Table("what", "finding", title=f"{settings.folder}: no mistakes", title_justify="left")
+    for what, finding in lines:
+        table.add_row(_plain(what), _plain(finding))
+    console.print(table)
+
+
+@app.command()
+def echo(
+    peer: Annotated[str, typer.Argument(help="A peer's name in node.toml, e.g. pacs.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a peer with C-ECHO whether it hears us.
+
+    [dim]dicomnode echo pacs[/dim]
+    """
+    from dicomnode.send import echo_peer
+
+    settings = load_config(config)
+    if peer not in settings.peers:
+        raise ConfigFault(settings.folder / "node.toml", f"peers.{peer}", f"there are {', '.join(settings.peers)}")
+    took_ms = echo_peer(settings.peers[peer], ae_title=settings.node.ae_title) * 1000
+    if as_json:
+        _print_json({"peer": peer, "answered": True, "milliseconds": round(took_ms, 1)})
+    else:
+        console.print(f"{peer} ({settings.peers[peer].ae_title}) answered in {took_ms:.0f} ms")
+
+
+@app.command()
+def jobs(
+    series: Annotated[str, typer.Argument(help="Only jobs of this Series Instance UID.")] = "",
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 50,
+) -> None:
+    """Show what is waiting, running, delivered, refused and failed, and why.
+
+    [dim]dicomnode jobs
+    dicomnode jobs --json | jq '.[] | select(.state == "failed")'[/dim]
+    """
+    from storage import deliveries
+    from storage import jobs as job_store
+
+    with _stores(config) as stores, stores.database.read() as connection:
+        found = job_store.list_jobs(connection, series_instance_uid=series or None, limit=limit)
+        rows = [(job, deliveries.job_deliveries(connection, job.id)) for job in found]
+    if as_json:
+        _print_json(
+            [
+                {
+                    "id": job.id,
+                    "state": job.state,
+                    "pipeline": job.pipeline,
+                    "rule": job.rule,
+                    "series_instance_uid": job.series_instance_uid,
+                    "derived_series_instance_uid": job.derived_series_instance_uid or None,
+                    "generation": job.generation,
+                    "superseded_by_generation": job.superseded_by_generation,
+                    "attempts": job.attempts,
+                    "reason_code": job.reason_code or None,
+                    "reason": job.reason or None,
+                    "created_at": job.created_at.isoformat(),
+                    "deliveries": [
+                        {"destination": one.destination, "state": one.state, "attempts": one.attempts,
+                         "reason": one.reason or None}
+                        for one in sent
+                    ],
+                }
+                for job, sent in rows
+            ]
+        )
+        return
+    table = Table("job", "state", "pipeline", "series", "to", "since", "reason")
+    for job, sent in rows:
+        lanes = "\n".join(f"{one.destination}: {one.state}" for one in sent) or ", ".join(job.destinations)
+        why = job.reason or "\n".join(one.reason for one in sent if one.reason)
+        table.add_row(
+            str(job.id), job.state, job.pipeline, f"…{job.series_instance_uid[-24:]}", lanes,
+            job.created_at.astimezone().strftime("%m-%d %H:%M:%S"), _plain(why),
+        )  # fmt: skip
+    console.print(table)
+
+
+@app.command()
+def requeue(
+    job: Annotated[int, typer.Argument(help="The job's number in `dicomnode jobs`.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a failed or refused job another try; what was derived is only sent again where it is missing.
+
+    [dim]dicomnode requeue 17[/dim]
+    """
+    from dicomnode.requeue import requeue_job
+
+    with _stores(config) as stores:
+        moved = requeue_job(stores.database, job)
+    if as_json:
+        _print_json({"id": moved.id, "state": moved.state})
+    else:
+        console.print(f"job {moved.id} is {moved.state} again; a running node takes it within a second")
+
+
+@app.command()
+def audit(
+    what: Annotated[str, typer.Argument(help="A Series Instance UID, or the word verify.")] = "",
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+    limit: Annotated[int, typer.Option(help="How many of the newest rows, where no series is named.")] = 50,
+) -> None:
+    """Show what happened, to one series or at all; `audit verify` checks the whole hash chain.
+
+    [dim]dicomnode audit 1.2.840.113619.2.55
+    dicomnode audit verify[/dim]
+    """
+    from storage import audit as record
+
+    with _stores(config) as stores, stores.database.read() as connection:
+        if what == "verify":
+            rows, head = record.verify(connection), record.head(connection)
+            if as_json:
+                _print_json({"rows": rows, "head": head, "whole": True})
+            else:
+                console.print(f"{rows} rows, the chain is whole; head {head}")
+            return
+        entries = record.entries(connection, series_instance_uid=what or None, limit=None if what else limit)
+    if as_json:
+        _print_json(
+            [
+                {"at": one.at.isoformat(), "event": one.event, "series_instance_uid": one.series_instance_uid or None,
+                 "job": one.job_id, "peer": one.peer or None, "details": one.details}
+                for one in entries
+            ]
+        )  # fmt: skip
+        return
+    table = Table("when", "event", "job", "peer", "details")
+    for one in entries:
+        when = one.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(when, one.event, str(one.job_id or ""), one.peer, _plain(_details(one.details)))
+    console.print(table if entries else f"nothing is recorded{f' of series {what}' if what else ''}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the pictures and the page.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="Another seed makes other phantoms.")] = 7,
+) -> None:
+    """Show the whole river on this machine: phantoms in, derived series in a stand-in PACS, pictures and figures.
+
+    [dim]dicomnode demo --output demo-output[/dim]
+    """
+    from dicomnode.demo import run_demo
+
+    sys.exit(run_demo(output, seed=seed, console=console))
+
+
+@app.command(hidden=True)
+def work(config: ConfigOption, executor: str = typer.Option(...), device: str = typer.Option("auto")) -> None:
+    """A worker process of a running node."""
+    from dicomnode.worker import run_worker
+
+    _log_to_stderr(load_config(config).node.log_level)
+    run_worker(config, executor_id=executor, device=device)
+
+
+@app.command(hidden=True)
+def send(config: ConfigOption, executor: str = typer.Option(...)) -> None:
+    """The sending process of a running node."""
+    from dicomnode.worker import run_sender
+
+    _log_to_stderr(load_config(config).node.log_level)
+    run_sender(config, executor_id=executor)
+
+
+@contextmanager
+def _stores(folder: Path) -> Iterator[Stores]:
+    """The stores of an existing node; a node that never ran has none."""
+    from dicomnode.node import Stores
+
+    config = load_config(folder)
+    opened = Stores.open(config)
+    try:
+        yield opened
+    finally:
+        opened.database.close()
+
+
+def _start_conditions(config: Config) -> Iterator[tuple[str, str]]:
+    """What `run` needs of this machine, found out without changing anything."""
+    from dicomnode.node import free_bytes
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.node.host, config.node.port))
+            finding = "free"
+        except OSError as fault:
+            finding = f"not free ({fault.strerror}): is a node running already?"
+    yield f"port {config.node.port}", finding
+    existing = next(folder for folder in (config.data_folder, *config.data_folder.parents) if folder.is_dir())
+    yield f"disk of {config.data_folder}", f"{free_bytes(existing) / 1e9:.1f} GB free"
+
+
+def _log_to_stderr(level: int | str) -> None:
+    logging.basicConfig(
+        level=level.upper() if isinstance(level, str) else level,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for library in ("pynetdicom", "dbos", "alembic", "sqlalchemy", "pydicom"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def _details(details: Any) -> str:
+    return ", ".join(f"{key}: {json.dumps(value) if isinstance(value, list | dict) else value}"
+                     for key, value in details.items())  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))

@@ -1,0 +1,290 @@
+"""The TOML folder as one frozen config; each fault names file, key and what was expected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from dicomnode.config_faults import Location, TomlFile, did_you_mean, faults_of, joined
+from dicomnode.config_reference import schemas
+from dicomnode.errors import ConfigFault
+from dicomnode.expressions import ConditionFault
+from dicomnode.peer import Peer, PeerTable
+from dicomnode.rules import Rule
+from dicomnode.settings import (
+    DRIVER,
+    NodeFile,
+    NodeSettings,
+    PipelineTable,
+    RulesFile,
+    RuleTable,
+    WorkerSettings,
+)
+from inference.errors import SettingsInvalid, WeightsInvalid
+from inference.pipeline import Card, build_pipeline, pipeline_names
+
+PASSWORD_VARIABLE = "DICOMNODE_DATABASE_PASSWORD"
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """A pipeline as configured: its own settings, its time limit, and what it says of itself with these settings."""
+
+    settings: Mapping[str, Any]
+    limit_s: float
+    card: Card
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the admin has decided."""
+
+    folder: Path
+    data_folder: Path
+    node: NodeSettings
+    peers: Mapping[str, Peer]
+    workers: tuple[WorkerSettings, ...]
+    pipelines: Mapping[str, PipelineSettings]
+    """Those that have a table or that a rule runs."""
+    rules: tuple[Rule, ...]
+    warnings: tuple[str, ...] = ()
+    """What may be meant but is unusual; `dicomnode check` shows it."""
+    database_password: SecretStr | None = field(default=None, repr=False)
+
+    @property
+    def database_url(self) -> str:
+        """Where the tables are, for SQLAlchemy, with the password: never to be logged."""
+        if not self.node.database:
+            return f"sqlite:///{self.data_folder / 'node.sqlite'}"
+        if self.database_password is None:
+            return self.node.database
+        user, _, place = self.node.database.removeprefix(DRIVER).rpartition("@")
+        return f"{DRIVER}{user}:{quote(self.database_password.get_secret_value(), safe='')}@{place}"
+
+    @property
+    def engine_database_url(self) -> str:
+        """Where the engine keeps its runs: a file of its own beside the tables, or the same PostgreSQL database."""
+        return self.database_url if self.node.database else f"sqlite:///{self.data_folder / 'engine.sqlite'}"
+
+    def limit_s(self, pipeline: str) -> float:
+        """Seconds after which a run of the pipeline is ended."""
+        known = self.pipelines.get(pipeline)
+        return self.node.pipeline_limit_s if known is None else known.limit_s
+
+    @staticmethod
+    def schemas() -> dict[str, dict[str, Any]]:
+        """File name -> JSON schema, for completion in editors."""
+        return schemas()
+
+
+def load_config(folder: Path, *, environment: Mapping[str, str] | None = None) -> Config:
+    """The config in a folder; reads files and changes nothing. Raises ConfigFault that names every mistake found."""
+    folder = folder.resolve()
+    node_toml, rules_toml, faults = _read(folder)
+    tables, rule_tables = _node_file(node_toml, faults), _rules_file(rules_toml, faults)
+    if faults or node_toml is None or rules_toml is None or tables is None or rule_tables is None:
+        raise joined(faults)
+    peers = {name: Peer(name=name, **table.model_dump()) for name, table in tables.peers.items()}
+    faults += _shared_ae_titles(node_toml, peers)
+    pipelines = _pipelines(node_toml, rules_toml, tables, rule_tables, faults)
+    rules = _rules(rules_toml, rule_tables, peers, faults)
+    password, warnings = _password(node_toml, tables.node, folder, environment, faults)
+    if faults:
+        raise joined(faults)
+    return Config(
+        folder=folder,
+        data_folder=(folder / tables.node.data_folder).resolve(),
+        node=tables.node,
+        peers=peers,
+        workers=tables.workers,
+        pipelines=pipelines,
+        rules=rules,
+        warnings=(*warnings, *_unusual(peers, rules)),
+        database_password=password,
+    )
+
+
+def _read(folder: Path) -> tuple[TomlFile | None, TomlFile | None, list[ConfigFault]]:
+    if not folder.is_dir():
+        raise ConfigFault(folder, "", "there is no such config folder; it holds node.toml and rules.toml")
+    files: list[TomlFile | None] = []
+    faults = []
+    for name in ("node.toml", "rules.toml"):
+        try:
+            files.append(TomlFile(folder / name))
+        except ConfigFault as fault:
+            files.append(None)
+            faults.append(fault)
+    return files[0], files[1], faults
+
+
+def _node_file(file: TomlFile | None, faults: list[ConfigFault]) -> NodeFile | None:
+    if file is None:
+        return None
+    try:
+        return NodeFile.model_validate(file.tables)
+    except ValidationError as error:
+        tables: list[tuple[Location, type[BaseModel]]] = [
+            ((), NodeFile),
+            (("node",), NodeSettings),
+            (("peers", "*"), PeerTable),
+            (("workers", "*"), WorkerSettings),
+        ]
+        faults += faults_of(error, file, tables)
+        return None
+
+
+def _rules_file(file: TomlFile | None, faults: list[ConfigFault]) -> RulesFile | None:
+    if file is None:
+        return None
+    try:
+        return RulesFile.model_validate(file.tables)
+    except ValidationError as error:
+        faults += faults_of(error, file, [((), RulesFile), (("rules", "*"), RuleTable)])
+        return None
+
+
+def _shared_ae_titles(file: TomlFile, peers: Mapping[str, Peer]) -> Iterator[ConfigFault]:
+    owners: dict[str, str] = {}
+    for name, peer in peers.items():
+        if peer.ae_title in owners:
+            reason = f"{peer.ae_title} is also the AE title of peer {owners[peer.ae_title]}; a caller must be one peer"
+            yield file.fault(("peers", name, "ae_title"), reason)
+        owners.setdefault(peer.ae_title, name)
+
+
+def _pipelines(
+    node_toml: TomlFile, rules_toml: TomlFile, tables: NodeFile, rule_tables: RulesFile, faults: list[ConfigFault]
+) -> dict[str, PipelineSettings]:
+    """Every pipeline with a table or in a rule, built once to see that its settings are understood."""
+    known = pipeline_names()
+    for name in set(tables.pipelines) - set(known):
+        faults.append(node_toml.fault(("pipelines", name), f"there is no such pipeline{did_you_mean(name, known)}"))
+    for index, rule in enumerate(rule_tables.rules):
+        if rule.run and rule.run not in known:
+            reason = f"there is no pipeline {rule.run!r}{did_you_mean(rule.run, known)}"
+            faults.append(rules_toml.fault(("rules", index, "run"), reason))
+    configured = {}
+    wanted = dict.fromkeys([*tables.pipelines, *(rule.run for rule in rule_tables.rules)])
+    for name in (name for name in wanted if name in known):
+        table = tables.pipelines.get(name, PipelineTable())
+        try:
+            card = build_pipeline(name, table.settings).card
+        except SettingsInvalid as fault:
+            faults.append(node_toml.fault(("pipelines", name, fault.key), str(fault)))
+        except WeightsInvalid as fault:
+            faults.append(node_toml.fault(("pipelines", name), str(fault)))
+        else:
+            limit_s = tables.node.pipeline_limit_s if table.limit_s is None else table.limit_s
+            configured[name] = PipelineSettings(table.settings, limit_s, card)
+    return configured
+
+
+def _rules(file: TomlFile, tables: RulesFile, peers: Mapping[str, Peer], faults: list[ConfigFault]) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    names: set[str] = set()
+    for index, table in enumerate(tables.rules):
+        if table.name in names:
+            faults.append(file.fault(("rules", index, "name"), f"another rule is called {table.name!r} already"))
+        names.add(table.name)
+        faults += _destinations(file, index, table, peers)
+        try:
+            rules.append(Rule(**table.model_dump()))
+        except ConditionFault as fault:
+            faults.append(file.fault(("rules", index, "when"), f"in rule {table.name!r}: {fault}"))
+    return tuple(rules)
+
+
+def _destinations(file: TomlFile, index: int, table: RuleTable, peers: Mapping[str, Peer]) -> Iterator[ConfigFault]:
+    for key, names in (("send_to", table.send_to), ("from", table.from_peers)):
+        for name in names:
+            if name not in peers:
+                reason = f"there is no peer {name!r} in node.toml{did_you_mean(name, peers)}"
+                yield file.fault(("rules", index, key), reason)
+        if len(set(names)) < len(names):
+            yield file.fault(("rules", index, key), "names a peer twice")
+    for name in table.send_to:
+        if name in peers and not peers[name].reachable:
+            reason = f"nothing can be sent to {name!r}: give it host and port in node.toml"
+            yield file.fault(("rules", index, "send_to"), reason)
+    if table.run and not table.send_to:
+        yield file.fault(("rules", index, "send_to"), "must name at least one peer: what is derived would go nowhere")
+    if table.send_to and not table.run:
+        yield file.fault(("rules", index, "send_to"), 'a rule that holds (run = "") sends nothing; leave send_to out')
+
+
+def _password(
+    file: TomlFile,
+    node: NodeSettings,
+    folder: Path,
+    environment: Mapping[str, str] | None,
+    faults: list[ConfigFault],
+) -> tuple[SecretStr | None, list[str]]:
+    """The database password from its file or else from the environment, and warnings about the file's mode."""
+    given = (os.environ if environment is None else environment).get(PASSWORD_VARIABLE)
+    warnings: list[str] = []
+    if node.database_password_file:
+        path, location = folder / node.database_password_file, ("node", "database_password_file")
+        try:
+            mode, given = path.stat().st_mode, path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as fault:
+            faults.append(file.fault(location, f"{path} cannot be read: {fault}"))
+            return None, warnings
+        if mode & 0o027:
+            faults.append(file.fault(location, f"{path} is open to others (mode {mode & 0o777:04o}); chmod 0400 it"))
+        elif mode & 0o040:
+            warnings.append(f"{path} can be read by its group (mode {mode & 0o777:04o}); chmod 0400 it")
+        if not given:
+            faults.append(file.fault(location, f"{path} is empty; its first line is the password"))
+    if given and node.database and "@" not in node.database:
+        faults.append(
+            file.fault(("node", "database"), f"a password is given but no user: write {DRIVER}user@host/name")
+        )
+    return (SecretStr(given) if given and node.database else None), warnings
+
+
+def _unusual(peers: Mapping[str, Peer], rules: tuple[Rule, ...]) -> Iterator[str]:
+    if not any("store" in peer.may for peer in peers.values()):
+        yield 'no peer may "store": nothing can be received'
+    if not rules:
+        yield "there are no rules: series are received and nothing is done with them"
+    for rule in rules:
+        for name in rule.from_peers:
+            if "store" not in peers[name].may:
+                yield f'rule {rule.name!r} is for series from {name}, which may not "store"'
+
+
+def describe(config: Config) -> list[tuple[str, str]]:
+    """The config in words, a line each: what, and what it means."""
+    node = config.node
+    lines = [
+        (
+            "node",
+            f"{node.ae_title} listens on {node.host}:{node.port}; a series is whole after {node.quiet_seconds:g} s",
+        ),
+        ("database", node.database or f"SQLite in {config.data_folder}"),
+    ]
+    for name, peer in config.peers.items():
+        where = f"at {peer.host}:{peer.port}" if peer.reachable else "only calls us"
+        origin = f" from {', '.join(peer.networks)}" if peer.networks else ""
+        lines.append((f"peer {name}", f"{peer.ae_title} {where}; may {', '.join(peer.may) or 'nothing'}{origin}"))
+    lines += [(f"worker {index}", worker.device) for index, worker in enumerate(config.workers, 1)]
+    for name, pipeline in config.pipelines.items():
+        card = pipeline.card
+        kind = "baseline" if card.baseline else "learned"
+        lines.append(
+            (f"pipeline {name}", f"{card.purpose} ({kind}, version {card.version}, ended after {pipeline.limit_s:g} s)")
+        )
+    for number, rule in enumerate(config.rules, 1):
+        origin = f"from {' or '.join(rule.from_peers)}, " if rule.from_peers else ""
+        then = f"run {rule.run}, send to {' and '.join(rule.send_to)}, {rule.priority}"
+        last = "; then no later rule" if rule.stop and not rule.holds else ""
+        doing = "hold the series back: no later rule sees it" if rule.holds else then + last
+        lines.append((f"rule {number} {rule.name}", f"{origin}when {rule.when}: {doing}"))
+    return lines + [("warning", warning) for warning in config.warnings]

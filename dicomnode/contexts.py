@@ -1,0 +1,143 @@
+"""The SOP classes and transfer syntaxes we accept and offer: one list for SCP, SCU and conformance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pynetdicom import build_context
+from pynetdicom.presentation import PresentationContext
+
+VERIFICATION = "1.2.840.10008.1.1"
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+
+ACCEPTED_STORAGE: tuple[str, ...] = tuple(
+    _STORAGE + suffix
+    for suffix in (
+        "2",  # CT
+        "2.1",  # Enhanced CT
+        "2.2",  # Legacy Converted Enhanced CT
+        "2.3",  # CT - For Processing (Supplement 252)
+        "2.4",  # Enhanced CT - For Processing
+        "2.5",  # Legacy Converted Enhanced CT - For Processing
+        "128",  # PET
+        "128.1",  # Legacy Converted Enhanced PET
+        "130",  # Enhanced PET
+        "4",  # MR
+        "4.1",  # Enhanced MR
+        "4.2",  # MR Spectroscopy
+        "4.3",  # Enhanced MR Color
+        "4.4",  # Legacy Converted Enhanced MR
+        "7",  # Secondary Capture
+        "7.1",  # Multi-frame Single Bit Secondary Capture
+        "7.2",  # Multi-frame Grayscale Byte Secondary Capture
+        "7.3",  # Multi-frame Grayscale Word Secondary Capture
+        "7.4",  # Multi-frame True Color Secondary Capture
+        "66",  # Raw Data
+        "66.1",  # Spatial Registration
+        "66.2",  # Spatial Fiducials
+        "66.3",  # Deformable Spatial Registration
+        "66.4",  # Segmentation
+        "66.5",  # Surface Segmentation
+        "66.7",  # Label Map Segmentation
+        "67",  # Real World Value Mapping
+        "30",  # Parametric Map
+        "88.11",  # Basic Text SR
+        "88.22",  # Enhanced SR
+        "88.33",  # Comprehensive SR
+        "88.34",  # Comprehensive 3D SR
+        "88.35",  # Extensible SR
+        "88.40",  # Procedure Log
+        "88.50",  # Mammography CAD SR
+        "88.59",  # Key Object Selection
+        "88.65",  # Chest CAD SR
+        "88.67",  # X-Ray Radiation Dose SR
+        "88.68",  # Radiopharmaceutical Radiation Dose SR
+        "88.69",  # Colon CAD SR
+        "88.70",  # Implantation Plan SR
+        "88.71",  # Acquisition Context SR
+        "88.72",  # Simplified Adult Echo SR
+        "88.73",  # Patient Radiation Dose SR
+        "88.74",  # Planned Imaging Agent Administration SR
+        "88.75",  # Performed Imaging Agent Administration SR
+        "88.76",  # Enhanced X-Ray Radiation Dose SR
+        "11.1",  # Grayscale Softcopy Presentation State
+        "11.2",  # Color Softcopy Presentation State
+        "11.3",  # Pseudo-Color Softcopy Presentation State
+        "11.4",  # Blending Softcopy Presentation State
+        "11.6",  # Grayscale Planar MPR Volumetric Presentation State
+        "11.7",  # Compositing Planar MPR Volumetric Presentation State
+        "11.8",  # Advanced Blending Presentation State
+        "11.9",  # Volume Rendering Volumetric Presentation State
+        "11.10",  # Segmented Volume Rendering Volumetric Presentation State
+        "11.11",  # Multiple Volume Rendering Volumetric Presentation State
+        "11.12",  # Variable Modality LUT Softcopy Presentation State
+        "481.1",  # RT Image
+        "481.2",  # RT Dose
+        "481.3",  # RT Structure Set
+        "481.4",  # RT Beams Treatment Record
+        "481.5",  # RT Plan
+        "481.6",  # RT Brachy Treatment Record
+        "481.7",  # RT Treatment Summary Record
+        "481.8",  # RT Ion Plan
+        "481.9",  # RT Ion Beams Treatment Record
+        "481.10",  # RT Physician Intent
+        "481.11",  # RT Segment Annotation
+        "481.12",  # RT Radiation Set
+        "481.13",  # C-Arm Photon-Electron Radiation
+        "481.14",  # Tomotherapeutic Radiation
+        "481.15",  # Robotic-Arm Radiation
+        "481.16",  # RT Radiation Record Set
+        "481.17",  # RT Radiation Salvage Record
+        "481.18",  # Tomotherapeutic Radiation Record
+        "481.19",  # C-Arm Photon-Electron Radiation Record
+        "481.20",  # Robotic Radiation Record
+        "481.21",  # RT Radiation Set Delivery Instruction
+        "481.22",  # RT Treatment Preparation
+        "481.23",  # Enhanced RT Image
+        "481.24",  # Enhanced Continuous RT Image
+        "481.25",  # RT Patient Position Acquisition Instruction
+    )
+)
+"""Storage SOP classes taken from peers (PS3.4 B.5): CT, PET, MR and what stands beside them in a study."""
+
+TRANSFER_SYNTAXES: tuple[str, ...] = (
+    "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+    "1.2.840.10008.1.2",  # Implicit VR Little Endian
+    "1.2.840.10008.1.2.2",  # Explicit VR Big Endian
+    "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+    "1.2.840.10008.1.2.5",  # RLE Lossless
+    "1.2.840.10008.1.2.4.57",  # JPEG Lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG Lossless SV1
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS Lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.92",  # JPEG 2000 Part 2 Lossless
+    "1.2.840.10008.1.2.4.201",  # HTJ2K Lossless
+    "1.2.840.10008.1.2.4.202",  # HTJ2K Lossless RPCL
+    "1.2.840.10008.1.2.4.50",  # JPEG Baseline
+    "1.2.840.10008.1.2.4.51",  # JPEG Extended
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS Near-Lossless
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+    "1.2.840.10008.1.2.4.93",  # JPEG 2000 Part 2
+    "1.2.840.10008.1.2.4.203",  # HTJ2K
+)
+"""Every transfer syntax an instance may be stored in; it is kept as it was received."""
+
+MOST_CONTEXTS = 128
+"""PS3.8 9.3.2.2: presentation context IDs are the odd numbers from 1 to 255."""
+
+
+def accepted_contexts() -> list[PresentationContext]:
+    """What an association acceptor of ours accepts: C-ECHO, and C-STORE of everything listed here."""
+    echo = build_context(VERIFICATION, list(TRANSFER_SYNTAXES[:3]))
+    return [echo, *(build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in ACCEPTED_STORAGE)]
+
+
+def offered_contexts(pairs: Iterable[tuple[str, str]]) -> list[PresentationContext]:
+    """One context for each (SOP class, transfer syntax), in a fixed order, so that the peer's choice is explicit.
+
+    Raises ValueError when there are more than one association can offer; send in several associations then.
+    """
+    wanted = sorted(set(pairs))
+    if len(wanted) > MOST_CONTEXTS:
+        raise ValueError(f"{len(wanted)} presentation contexts do not fit one association (at most {MOST_CONTEXTS})")
+    return [build_context(sop_class, transfer_syntax) for sop_class, transfer_syntax in wanted]

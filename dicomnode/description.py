@@ -1,0 +1,96 @@
+"""What a derived image is called and how it is shown: ImageType, numbers, description, window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dicomnode.iods import is_unpaired
+from dicomnode.provenance import JobFacts, ascii_source_text, ascii_text
+from dicomnode.source_image import SourceImage
+from inference.pipeline import Card
+
+LARGEST_IS = 2**31 - 1
+WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
+
+
+def image_type(image: SourceImage, card: Card) -> list[str]:
+    """The derived ImageType; a chain keeps the tokens of earlier steps (C11, table 1)."""
+    source = image.texts("ImageType")
+    same_object = image.text("Modality") == card.result_modality
+    was_derived = source[:1] == ("DERIVED",) and same_object
+    match card.result_modality:
+        case "CT":
+            head, first_token = ["DERIVED", "SECONDARY", "AXIAL", ""], 4
+        case "PT":
+            head, first_token = ["DERIVED", "PRIMARY", ""], 3
+        case _:
+            head, first_token = ["DERIVED", "SECONDARY", source[2] if len(source) > 2 and source[2] else "OTHER"], 3
+    earlier = [token for token in source[first_token:] if token and token != card.token] if was_derived else []
+    return [*head, *earlier, card.token]
+
+
+def series_number(image: SourceImage, card: Card, job: JobFacts) -> int:
+    """The source's number times a hundred and the pipeline's; an own range where that does not fit (C7)."""
+    number = image.number("SeriesNumber")
+    if number is not None and 0 < number * 100 + card.ordinal <= LARGEST_IS:
+        return int(number) * 100 + card.ordinal
+    return job.series_number_offset + card.ordinal
+
+
+def series_description(image: SourceImage, card: Card) -> str:
+    """The source's words, cut, and the pipeline's (C8)."""
+    tail = ascii_text(f"{card.label} (AI)", longest=50)
+    head = ascii_text(ascii_source_text(image, "SeriesDescription"), longest=64 - 1 - len(tail))
+    return f"{head} {tail}".strip()
+
+
+def image_comments(card: Card, job: JobFacts) -> str:
+    """The sentence that warns the reader (C24)."""
+    use = (
+        "For research only, not for diagnosis."
+        if job.content_qualification == "RESEARCH"
+        else "Not for diagnosis on its own: compare with the source images."
+    )
+    synthetic = " Synthetic image, not acquired." if card.synthetic else ""
+    return ascii_text(
+        f"Made by software: {card.name} {card.version}.{synthetic} {use} {card.intended_use}", longest=1000
+    )
+
+
+def instance_numbers(images: Sequence[SourceImage]) -> list[int]:
+    """The sources' numbers where all have one of their own, else 1..N along the normal (C6)."""
+    numbers = [image.number("InstanceNumber") for image in images]
+    known = [int(number) for number in numbers if number is not None]
+    return known if len(set(known)) == len(images) else list(range(1, len(images) + 1))
+
+
+def image_indices(images: Sequence[SourceImage]) -> list[int]:
+    """PET ImageIndex: the sources' where it counts exactly these images, else anew in the same direction (P4)."""
+    said = [image.number("ImageIndex") or 0 for image in images]
+    if sorted(said) == list(range(1, len(images) + 1)):
+        return [int(index) for index in said]
+    counted = list(range(1, len(images) + 1))
+    return counted[::-1] if said[0] > said[-1] else counted
+
+
+def laterality(image: SourceImage) -> str | None:
+    """The source's Laterality; else empty, for unknown; None, left out, where the body part has no sides."""
+    if image.text("Laterality"):
+        return image.text("Laterality")
+    return None if is_unpaired(image.text("BodyPartExamined")) or image.text("ImageLaterality") else ""
+
+
+def keeps_window(image: SourceImage) -> bool:
+    """Whether the source has windows that may be shown again: as many widths as centres, none below 1."""
+    centers, widths = image.numbers("WindowCenter"), image.numbers("WindowWidth")
+    return bool(widths) and len(centers) == len(widths) and min(widths) >= 1
+
+
+def new_window(largest: float, modality: str) -> dict[str, str]:
+    """The window of values that have another unit than the source, or whose source has none (C27)."""
+    if modality == "CT":
+        return {"WindowCenter": "40", "WindowWidth": "400"}
+    if modality == "PT":
+        width = max(largest, 1.0)
+        return {"WindowCenter": f"{width / 2:.8g}", "WindowWidth": f"{width:.8g}"}
+    return {}

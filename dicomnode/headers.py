@@ -1,0 +1,193 @@
+"""The routing header of one instance: its plain attributes as JSON values, read without its pixels."""
+
+from __future__ import annotations
+
+import errno
+import math
+import re
+import zlib
+from dataclasses import dataclass
+from io import SEEK_END, BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.multival import MultiValue
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from dicomnode.attributes import Attribute, Kind, attribute_at
+from dicomnode.errors import HeaderUnreadable
+
+LONGEST_TEXT = 256
+MOST_VALUES = 256
+READ_BYTES = 65536
+"""A value longer than this is passed over unread: nothing that a rule asks for is."""
+INFLATED_BYTES = 64 << 20
+PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+UID_FORM = re.compile(r"[0-9.]{1,64}")
+LARGEST_INTEGER = 2**63 - 1
+UNDEFINED_LENGTH = 0xFFFFFFFF
+
+UNDECODABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, NotImplementedError, RecursionError)
+"""What pydicom raises for a value that is not what its VR says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the node knows of an instance before anything is done with its pixels."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    source_ae_title: str
+    """Who sent it, from the File Meta Information that the receiver wrote; empty when it does not say."""
+    values: dict[str, Any]
+    """Keyword -> text, number or list of them, as `header_values` gives them."""
+
+
+def read_header(path: Path) -> Header:
+    """The header of a Part 10 file; raises HeaderUnreadable for whatever is wrong with the file's content.
+
+    OSError rises when the file is not there or the disk cannot read it: that says nothing about its content.
+    """
+    with path.open("rb") as file:
+        try:
+            meta = _read_meta(file)
+            transfer_syntax = UID(_uid(meta.get("TransferSyntaxUID"), "TransferSyntaxUID"))
+            values = header_values(_read_before_pixels(file, transfer_syntax))
+            header = Header(
+                sop_class_uid=_uid(values.get("SOPClassUID"), "SOPClassUID"),
+                sop_instance_uid=_uid(values.get("SOPInstanceUID"), "SOPInstanceUID"),
+                series_instance_uid=_uid(values.get("SeriesInstanceUID"), "SeriesInstanceUID"),
+                study_instance_uid=_uid(values.get("StudyInstanceUID"), "StudyInstanceUID"),
+                transfer_syntax_uid=str(transfer_syntax),
+                source_ae_title=str(meta.get("SourceApplicationEntityTitle", "") or "").strip(),
+                values=values,
+            )
+            if meta.get("MediaStorageSOPInstanceUID", header.sop_instance_uid) != header.sop_instance_uid:
+                raise HeaderUnreadable("its File Meta Information and its data set name different SOP instances")
+            return header
+        except HeaderUnreadable:
+            raise
+        except RecursionError as fault:
+            raise HeaderUnreadable("its sequences are nested too deeply to be read") from fault
+        except OSError as fault:
+            if fault.errno not in (None, errno.EINVAL):  # EINVAL: a seek to where a lying length points
+                raise
+            raise HeaderUnreadable(f"it is not a readable DICOM file ({type(fault).__name__})") from fault
+        except Exception as fault:  # hostile bytes make pydicom raise nearly anything; all of it means the same here
+            raise HeaderUnreadable(f"it is not a readable DICOM file ({type(fault).__name__})") from fault
+
+
+def _uid(value: object, keyword: str) -> str:
+    if not isinstance(value, str) or not UID_FORM.fullmatch(value):
+        raise HeaderUnreadable(f"its {keyword} is absent or not a UID")
+    return str(value)
+
+
+def _read_meta(file: BinaryIO) -> Dataset:
+    """The File Meta Information (PS3.10 7.1); the file then stands at the first element of the data set."""
+    read_preamble(file, False)
+    begin = file.tell()
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 0x0002)
+    length = meta.get("FileMetaInformationGroupLength")
+    if isinstance(length, int):
+        file.seek(begin + 12 + length)
+    return meta
+
+
+def _read_before_pixels(file: BinaryIO, transfer_syntax: UID) -> Dataset:
+    """The data set up to its pixels; long values are passed over. Raises HeaderUnreadable when it ends too early."""
+    source: BinaryIO = file
+    if transfer_syntax == DeflatedExplicitVRLittleEndian:
+        # PS3.5 A.5: raw deflate. A small file can inflate to gigabytes; a header needs only the beginning.
+        source = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), INFLATED_BYTES))
+    stopped = False
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        nonlocal stopped
+        stopped = stopped or tag in PIXELS
+        return tag in PIXELS
+
+    dataset = read_dataset(
+        source,
+        transfer_syntax.is_implicit_VR,
+        transfer_syntax.is_little_endian,
+        stop_when=at_pixels,
+        defer_size=READ_BYTES,
+    )
+    if not stopped and _cut_off(dataset, source):
+        raise HeaderUnreadable("it ends in the middle of its header")
+    return dataset
+
+
+def _cut_off(dataset: Dataset, source: BinaryIO) -> bool:
+    """Whether the last element says that it is longer than what there is, or bytes are left over behind it."""
+    size = source.seek(0, SEEK_END)
+    tags = list(dataset.keys())
+    last = dataset.get_item(tags[-1]) if tags else None
+    if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
+        return False  # a sequence or value of undefined length at the end: pydicom has met its delimiter
+    return last.value_tell + last.length != size
+
+
+def header_values(dataset: Dataset) -> dict[str, Any]:
+    """Keyword -> value of every attribute that a rule may ask for, in the data set's first level.
+
+    Text is stripped; integers and numbers are such; what the dictionary lets have several values is a list. Left
+    out: empty values, sequences, binary and private elements, what cannot be decoded, numbers that are not finite,
+    lists of more than 256 values. Text of more than 256 characters is cut.
+    """
+    values: dict[str, Any] = {}
+    for tag in dataset.keys():  # noqa: SIM118 - iterating over a Dataset decodes every element, also the hostile ones
+        attribute = attribute_at(tag)
+        if attribute is None:
+            continue
+        try:
+            value = _value(dataset, attribute)
+        except UNDECODABLE:
+            continue
+        if value is not None:
+            values[attribute.keyword] = value
+    return values
+
+
+def _value(dataset: Dataset, attribute: Attribute) -> Any:
+    raw = dataset.get_item(attribute.tag)
+    if isinstance(raw, RawDataElement) and raw.value is None and raw.length:
+        return None  # passed over: too long to be asked for
+    value = dataset[attribute.tag].value
+    several = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+    if several == [None] or several == [""] or not several or len(several) > MOST_VALUES:
+        return None
+    if attribute.kind is Kind.TEXT:
+        texts = [_text(one) for one in several]
+        if not attribute.is_list:
+            return "\\".join(texts)[:LONGEST_TEXT] or None
+        return texts if any(texts) else None
+    numbers = [_number(one, attribute.kind) for one in several]
+    if attribute.is_list:
+        return numbers
+    return numbers[0] if len(numbers) == 1 else None
+
+
+def _text(value: object) -> str:
+    """Stripped of padding, without what SQL and JSON cannot hold."""
+    text = ("" if value is None else str(value)).encode("utf-8", "replace").decode("utf-8")
+    return text.replace("\0", "").strip()[:LONGEST_TEXT]
+
+
+def _number(value: Any, kind: Kind) -> int | float:
+    if kind is Kind.INTEGER:
+        whole = int(value)
+        if abs(whole) > LARGEST_INTEGER or whole != value:
+            raise ValueError("not an integer a rule can compare")
+        return whole
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number

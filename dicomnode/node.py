@@ -1,0 +1,272 @@
+"""The composition root: builds every room, runs its threads and processes; the only file that knows all rooms."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dicomnode import gather, route
+from dicomnode.config import Config, load_config
+from dicomnode.engine import Engine
+from dicomnode.errors import ConfigFault
+from dicomnode.processes import Child, Processes
+from dicomnode.receive import Receiver
+from storage import audit, catalog, deliveries, jobs
+from storage.database import Database, open_engine
+from storage.errors import StaleState
+from storage.instance_files import InstanceFiles
+from storage.jobs import Event, State
+
+LOG = logging.getLogger(__name__)
+DERIVE_QUEUE, SEND_QUEUE = "derive", "send"
+SWEEP_S, DISPATCH_S = 0.25, 0.25
+DRAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where everything is kept, opened."""
+
+    database: Database
+    files: InstanceFiles
+    folder: Path
+
+    @classmethod
+    def open(cls, config: Config) -> Stores:
+        """The database migrated to what this version needs, and the folders of instance files."""
+        folder = config.data_folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = Database.open(config.database_url)
+        database.migrate()
+        return cls(database, InstanceFiles(folder), folder)
+
+
+class Node:
+    """The process that holds the port: it receives, gathers, routes and dispatches, and never imports torch."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stores = Stores.open(config)
+        self._stores.files.sweep_parts()
+        self._engine = Engine(open_engine(config.engine_database_url))
+        self._engine.register_queue(DERIVE_QUEUE, concurrency_per_executor=1)
+        self._send_queues: set[str] = set()
+        self._arrived = threading.Event()
+        self._stop = threading.Event()
+        self._reload_asked = threading.Event()
+        self._happened: queue.SimpleQueue[tuple[str, str, Mapping[str, Any]]] = queue.SimpleQueue()
+        self._enqueued: set[str] = set()
+        self._looked_at: dict[str, tuple[int, int]] = {}
+        node = config.node
+        self._receiver = Receiver(
+            ae_title=node.ae_title,
+            peers=config.peers,
+            files=self._stores.files,
+            arrived=self._arrived,
+            happened=lambda event, peer, details: self._happened.put((event, peer, details)),
+            maximum_associations=node.maximum_associations,
+            maximum_pdu=node.maximum_pdu,
+            idle_s=node.association_idle_s,
+        )
+        self._processes = Processes(children(config))
+        self._threads: list[threading.Thread] = []
+        self.port = 0
+
+    def start(self) -> None:
+        """The port is open and everything runs. Raises OSError when the port cannot be had."""
+        self.port = self._receiver.start(self._config.node.host, self._config.node.port)
+        self._processes.start()
+        self._arrived.set()
+        for name, step, every_s, wake in (
+            ("sweep", self.sweep, SWEEP_S, self._arrived),
+            ("dispatch", self.dispatch, DISPATCH_S, self._stop),
+        ):
+            thread = threading.Thread(target=self._repeat, args=(name, step, every_s, wake), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def wait(self) -> None:
+        """Returns when the node has been asked to stop."""
+        self._stop.wait()
+
+    def ask_to_stop(self) -> None:
+        """`wait` returns soon; safe in a signal handler."""
+        self._stop.set()
+
+    def stop(self) -> None:
+        """Drains: no new association, what is received is listed, running jobs end or are left for the next start."""
+        self._stop.set()
+        self._receiver.stop(drain_s=DRAIN_S)
+        self._arrived.set()
+        for thread in self._threads:
+            thread.join(DRAIN_S)
+        self.sweep()
+        self._processes.stop(drain_s=DRAIN_S)
+        self._engine.close()
+        self._stores.database.close()
+
+    def ask_to_reload(self) -> None:
+        """The config is read again at the next sweep; safe in a signal handler."""
+        self._reload_asked.set()
+        self._arrived.set()
+
+    def reload(self) -> None:
+        """The admin's files are read again; a file with a mistake keeps the old config and says why."""
+        try:
+            new = load_config(self._config.folder)
+            _refuse_what_needs_a_restart(self._config, new)
+        except ConfigFault as fault:
+            LOG.error("config not reloaded, the old one stays: %s", fault)
+            self._happened.put(("config not reloaded", "", {"reason": str(fault)[:500]}))
+            return
+        self._config = new
+        self._receiver.accept_peers(new.peers)
+        self._looked_at.clear()
+        self._processes.send_signal(signal.SIGHUP)
+        LOG.info("config reloaded: %d rules, %d peers", len(new.rules), len(new.peers))
+        self._happened.put(("config reloaded", "", {"rules": len(new.rules), "peers": len(new.peers)}))
+
+    def process_ids(self) -> dict[str, int]:
+        """Executor id -> process id, the node's own under its AE title."""
+        return {self._config.node.ae_title: os.getpid(), **self._processes.process_ids()}
+
+    def _repeat(self, name: str, step: Callable[[], None], every_s: float, wake: threading.Event) -> None:
+        while not self._stop.is_set():
+            wake.wait(every_s)
+            if wake is self._arrived:
+                wake.clear()
+            try:
+                step()
+            except Exception:  # a full disk or a database away: said loudly, and tried again
+                LOG.exception("node: %s failed and is tried again", name)
+                self._stop.wait(1.0)
+
+    def sweep(self) -> None:
+        """What arrived is listed; what is whole becomes jobs."""
+        if self._reload_asked.is_set():
+            self._reload_asked.clear()
+            self.reload()
+        self._write_happenings()
+        now = datetime.now(UTC)
+        database, config = self._stores.database, self._config
+        names = {peer.ae_title: name for name, peer in config.peers.items()}
+        gather.list_arrivals(database, self._stores.files, peer_of=lambda title: names.get(title, title))
+        with database.read() as connection:
+            waiting = catalog.open_series(connection)
+        for series in waiting:
+            self._close_when_whole(series, now)
+
+    def _close_when_whole(self, series: catalog.Series, now: datetime) -> None:
+        config, seen = self._config, (series.generation, series.instance_count)
+        peer = config.peers.get(series.peer)
+        quiet_s = config.node.quiet_seconds if peer is None or peer.quiet_seconds is None else peer.quiet_seconds
+        is_quiet = (now - series.last_received_at).total_seconds() >= quiet_s
+        if not is_quiet and self._looked_at.get(series.series_instance_uid) == seen:
+            return
+        self._looked_at[series.series_instance_uid] = seen
+        with self._stores.database.read() as connection:
+            instances = catalog.series_instances(connection, series.series_instance_uid)
+        headers = [instance.header for instance in instances]
+        because = gather.whole_because(series, headers, quiet_seconds=quiet_s, now=now)
+        if because is None:
+            return
+        try:
+            made = route.route_series(
+                self._stores.database, series, instances, config=config, because=because, now=now
+            )
+        except StaleState:
+            return  # an instance came meanwhile: asked again at the next sweep
+        self._looked_at.pop(series.series_instance_uid, None)
+        LOG.info("route: series %s is whole (%s): %d jobs", series.series_instance_uid, because, len(made))
+
+    def dispatch(self) -> None:
+        """What waits is on its queue; what runs too long is ended; processes that died run again."""
+        now = datetime.now(UTC)
+        with self._stores.database.read() as connection:
+            waiting = jobs.waiting_jobs(connection, now)
+            due = deliveries.due_deliveries(connection, now)
+            running = jobs.running_jobs(connection)
+        for job in waiting:
+            self._enqueue(
+                DERIVE_QUEUE, f"{job.id}.{job.key[:12]}.{job.round}.{job.attempts}", job.id, "", job.priority
+            )
+        for delivery in due:
+            lane = f"{SEND_QUEUE}.{delivery.destination}"
+            if lane not in self._send_queues:
+                self._engine.register_queue(lane, concurrency_per_executor=1)
+                self._send_queues.add(lane)
+            run_id = f"{lane}.{delivery.job_id}.{delivery.round}.{delivery.attempts}"
+            self._enqueue(lane, run_id, delivery.job_id, delivery.destination, delivery.priority)
+        for job in running:
+            if job.deadline is not None and job.deadline < now:
+                self._end_overdue(job, now)
+        for noticed in self._processes.tend():
+            LOG.warning("node: %s", noticed)
+            self._happened.put(("process restarted", "", {"what": noticed}))
+
+    def _enqueue(self, queue_name: str, run_id: str, job_id: int, destination: str, priority: int) -> None:
+        if run_id in self._enqueued:
+            return
+        self._engine.enqueue(queue_name, run_id, job_id=job_id, destination=destination, priority=priority + 1)
+        self._enqueued.add(run_id)
+
+    def _end_overdue(self, job: jobs.Job, now: datetime) -> None:
+        """A pipeline that runs longer than its limit is ended with its process: a hung kernel hears nothing else."""
+        limit_s = self._config.limit_s(job.pipeline)
+        try:
+            with self._stores.database.begin() as connection:
+                jobs.move_job(
+                    connection,
+                    job.id,
+                    Event.GIVE_UP,
+                    expected=State.RUNNING,
+                    reason_code="time-limit",
+                    reason=f"{job.pipeline} ran longer than its limit of {limit_s:g} s; raise limit_s or look why",
+                    now=now,
+                )
+        except StaleState:
+            return  # it ended just now
+        if job.worker and self._processes.kill(job.worker):
+            LOG.error("node: job %s ran over its limit; %s was ended", job.id, job.worker)
+
+    def _write_happenings(self) -> None:
+        happened = []
+        while not self._happened.empty():
+            happened.append(self._happened.get_nowait())
+        if happened:
+            with self._stores.database.begin() as connection:
+                for event, peer, details in happened:
+                    audit.append(connection, event, peer=peer, details=details)
+
+
+def _refuse_what_needs_a_restart(old: Config, new: Config) -> None:
+    for key in ("ae_title", "host", "port", "data_folder", "database"):
+        if getattr(old.node, key) != getattr(new.node, key):
+            raise ConfigFault("node.toml", f"node.{key}", "cannot change while the node runs; restart it")
+    if old.workers != new.workers:
+        raise ConfigFault("node.toml", "workers", "cannot change while the node runs; restart it")
+
+
+def children(config: Config) -> list[Child]:
+    """The processes beside the one with the port: one worker per device, and one that sends."""
+    host, folder = socket.gethostname(), ("--config", str(config.folder))
+    workers = [
+        Child(f"{host}/work-{index}", ("work", *folder, "--executor", f"{host}/work-{index}", "--device", one.device))
+        for index, one in enumerate(config.workers)
+    ]
+    return [*workers, Child(f"{host}/send", ("send", *folder, "--executor", f"{host}/send"))]
+
+
+def free_bytes(folder: Path) -> int:
+    """How much room the disk of the data folder has."""
+    return shutil.disk_usage(folder).free

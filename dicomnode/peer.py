@@ -1,0 +1,81 @@
+"""A remote application entity: name, AE title, host, port, and what it may do to us."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+AE_TITLE_LENGTH = 16
+
+
+def checked_ae_title(title: str) -> str:
+    """An AE title as PS3.5 6.2 wants it: 1 to 16 printable ASCII characters, no backslash, no blanks around it."""
+    if not 1 <= len(title) <= AE_TITLE_LENGTH:
+        raise ValueError(f"an AE title has 1 to {AE_TITLE_LENGTH} characters, {title!r} has {len(title)}")
+    if not all(" " <= character <= "~" for character in title) or "\\" in title or title != title.strip():
+        raise ValueError(
+            f"an AE title is printable ASCII without backslash and without blanks around it, not {title!r}"
+        )
+    return title
+
+
+def checked_network(network: str) -> str:
+    """A network in CIDR form, or a single address."""
+    try:
+        ipaddress.ip_network(network)
+    except ValueError as fault:
+        raise ValueError(f"expected a network such as 10.1.2.0/24 or one address ({fault})") from None
+    return network
+
+
+AETitle = Annotated[str, AfterValidator(checked_ae_title)]
+Network = Annotated[str, AfterValidator(checked_network)]
+Right = Literal["store", "query", "retrieve"]
+
+
+class PeerTable(BaseModel):
+    """One `[peers.NAME]` table of node.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    ae_title: AETitle = Field(description="How the peer calls itself, and how we call it; no two peers share one.")
+    host: str = Field(default="", description="Name or address where the peer listens; empty: it only calls us.")
+    port: int = Field(default=0, ge=0, le=65535, description="Port where the peer listens; 0: it only calls us.")
+    may: Annotated[tuple[Right, ...], Field(strict=False)] = Field(
+        default=(), description='What the peer may do to us: "store", "query", "retrieve".'
+    )
+    networks: Annotated[tuple[Network, ...], Field(strict=False)] = Field(
+        default=(), description="Networks (CIDR) or addresses from which the peer may call; empty: from anywhere."
+    )
+    quiet_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds without a new instance after which a series of this peer is whole; "
+        "absent: quiet_seconds of [node].",
+    )
+
+
+class Peer(PeerTable):
+    """A remote application entity with the name that rules, audit and command line use."""
+
+    name: str
+
+    @property
+    def reachable(self) -> bool:
+        """Whether we know where it listens, so that series can be sent to it."""
+        return bool(self.host and self.port)
+
+    def calls_from(self, address: str) -> bool:
+        """Whether the peer may call from that address; what is no address is refused when networks are given."""
+        if not self.networks:
+            return True
+        try:
+            caller = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        mapped = getattr(caller, "ipv4_mapped", None)  # ::ffff:10.1.2.3 on a socket that hears both kinds
+        places = (caller,) if mapped is None else (caller, mapped)
+        return any(place in ipaddress.ip_network(network) for place in places for network in self.networks)

@@ -1,0 +1,109 @@
+"""Stored pixels of one source file as values, and which of them lie outside the field of view."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import UID
+from scipy.ndimage import label
+
+from dicomnode.errors import SeriesUnusable
+from dicomnode.source_image import UNREADABLE, SourceImage
+
+Stored = NDArray[np.int_] | NDArray[np.uint16] | NDArray[np.int16]
+AIR_HU = -1024.0
+
+
+def stored_pixels(image: SourceImage) -> tuple[Dataset, Stored]:
+    """The data set of the file and its stored values, (rows, columns); every loss of data is refused, never filled."""
+    try:
+        dataset = dcmread(image.path)
+    except UNREADABLE as fault:
+        raise _undecodable(image, fault) from fault
+    if "PixelData" not in dataset:
+        raise SeriesUnusable("no-pixel-data", f"instance {image.sop_instance_uid} has no PixelData; send it again")
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    expected = dataset.Rows * dataset.Columns * 2
+    if not syntax.is_encapsulated and len(dataset.PixelData) != expected:
+        raise SeriesUnusable(
+            "pixel-data-length",
+            f"instance {image.sop_instance_uid} has {len(dataset.PixelData)} bytes of PixelData where its header "
+            f"wants {expected}; send it again",
+        )
+    try:
+        stored, _ = get_decoder(syntax).as_array(dataset, raw=True)
+    except UNREADABLE as fault:
+        raise _undecodable(image, fault) from fault
+    if stored.shape != (dataset.Rows, dataset.Columns):
+        raise SeriesUnusable(
+            "undecodable", f"instance {image.sop_instance_uid} decodes to {stored.shape}; send it uncompressed"
+        )
+    return dataset, stored
+
+
+def _undecodable(image: SourceImage, fault: BaseException) -> SeriesUnusable:
+    return SeriesUnusable(
+        "undecodable",
+        f"the pixels of instance {image.sop_instance_uid} cannot be decoded ({type(fault).__name__}); "
+        "send the series uncompressed or in a lossless transfer syntax",
+    )
+
+
+def real_values(dataset: Dataset, stored: Stored, image: SourceImage) -> NDArray[np.float32]:
+    """The values behind the Modality LUT, (rows, columns) float32."""
+    if "ModalityLUTSequence" in dataset:
+        looked_up: NDArray[np.float32] = apply_modality_lut(stored, dataset).astype(np.float32)
+        return looked_up
+    if image.slope == 1.0 and image.intercept == 0.0:
+        return stored.astype(np.float32)
+    scaled: NDArray[np.float32] = (stored * np.float64(image.slope) + image.intercept).astype(np.float32)
+    return scaled
+
+
+def outside_of(dataset: Dataset, stored: Stored, values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Where a slice holds padding, (rows, columns); None when it holds none.
+
+    Padding is what PixelPaddingValue (to PixelPaddingRangeLimit) says, and in CT the constant below air that fills
+    all four corners though no attribute names it. In CT only what reaches the border counts: inside the body a
+    voxel can have the padding's value by chance, as the dark streaks of metal do.
+    """
+    padded = _declared_padding(dataset, stored)
+    is_ct = dataset.get("Modality") == "CT"
+    corner = values[0, 0]
+    corners = values[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if is_ct and corner < AIR_HU and (corners == corner).all():
+        undeclared = values == corner
+        padded = undeclared if padded is None else padded | undeclared
+    if padded is None or not padded.any():
+        return None
+    if is_ct:
+        padded = _reaching_border(padded)
+    return padded if padded.any() else None
+
+
+def _declared_padding(dataset: Dataset, stored: Stored) -> NDArray[np.bool_] | None:
+    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
+    if value is None or value == "":
+        return None
+    first = _as_stored(value, dataset)
+    second = first if limit is None or limit == "" else _as_stored(limit, dataset)
+    low, high = min(first, second), max(first, second)
+    found: NDArray[np.bool_] = (stored >= low) & (stored <= high)
+    return found
+
+
+def _as_stored(value: int | bytes, dataset: Dataset) -> int:
+    """The padding's 16 bits read as the pixels are (senders write US for signed pixels and the other way round)."""
+    bits = int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value) & 0xFFFF
+    return bits - 0x10000 if dataset.PixelRepresentation == 1 and bits >= 0x8000 else bits
+
+
+def _reaching_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    parts, _ = label(mask)
+    border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    reaching: NDArray[np.bool_] = np.isin(parts, border[border > 0])
+    return reaching

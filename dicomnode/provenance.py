@@ -1,0 +1,179 @@
+"""What a derived image says of where it comes from: sources, equipment, processing step, times."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from dicomnode.iods import CONTRIBUTING_EQUIPMENT, tags
+from dicomnode.patient_position import code_item
+from dicomnode.source_image import SourceImage
+from dicomnode.uids import CODING_SCHEME, MANUFACTURER, NODE_VERSION, device_uid
+from inference.pipeline import Card
+
+UNKNOWN = "Unknown"
+ACQUISITION_EQUIPMENT = ("109101", "DCM", "Acquisition Equipment")
+PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
+SYNTHESIZING_EQUIPMENT = ("109100", "DCM", "Synthesizing Equipment")
+SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
+SOURCE_SERIES = ("121323", "DCM", "Source series for image processing operation")
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What the derived series takes from the job that makes it; the same facts give the same bytes.
+
+    created_at: aware; every date and time we write comes from it. generation: raised when the same work is done anew
+    with another result. parameters_sha256: of all settings; empty: made from the card's.
+    """
+
+    key: str
+    created_at: datetime
+    deployment_uuid: str
+    generation: int = 1
+    content_qualification: str = "RESEARCH"
+    parameters_sha256: str = ""
+    series_number_offset: int = 9000
+    station_name: str = ""
+    node_version: str = NODE_VERSION
+
+    def __post_init__(self) -> None:
+        if self.created_at.tzinfo is None:
+            raise ValueError("created_at must be an aware time")
+        if self.content_qualification not in ("RESEARCH", "PRODUCT"):
+            raise ValueError(f"content_qualification is {self.content_qualification!r}, not RESEARCH or PRODUCT")
+
+
+def parameters_sha256(card: Card, job: JobFacts) -> str:
+    """SHA-256 (hex) of the settings the result depends on."""
+    if job.parameters_sha256:
+        return job.parameters_sha256
+    settings = json.dumps([card.method, dict(card.settings)], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def ascii_text(text: str, *, longest: int) -> str:
+    """Printable ASCII of at most `longest` characters: what we add must be right in every character set (K1)."""
+    kept = "".join(letter for letter in text if " " <= letter <= "~" and letter != "\\")
+    return " ".join(kept.split())[:longest].strip()
+
+
+def ascii_source_text(image: SourceImage, keyword: str) -> str:
+    """A text of the source if its bytes are plain ASCII, else nothing: never a misread character."""
+    value = image.raw(keyword)
+    return value.decode("ascii") if all(0x20 <= byte <= 0x7E for byte in value) else ""
+
+
+def local_moment(image: SourceImage, moment: datetime) -> datetime:
+    """The moment in the time zone that the source declares, else in the node's (C19)."""
+    offset = image.text("TimezoneOffsetFromUTC")
+    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
+        sign = -1 if offset[0] == "-" else 1
+        return moment.astimezone(timezone(sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))))
+    return moment.astimezone()
+
+
+def source_items(image: SourceImage, keyword: str) -> list[Dataset]:
+    """The items of a sequence of the source, as received."""
+    tag = tag_for_keyword(keyword)
+    element = image.elements.get(tag) if tag is not None else None
+    return list(element.value) if isinstance(element, DataElement) and element.VR == "SQ" and element.value else []
+
+
+def contributing_equipment(image: SourceImage, card: Card, job: JobFacts) -> DicomSequence:
+    """Who had a hand in the image, first to last: all the source names, the source's equipment, the model (C10)."""
+    own = Dataset()
+    for tag in sorted(tags(CONTRIBUTING_EQUIPMENT) & image.elements.keys()):
+        element = image.elements[tag]
+        if element.value:
+            own[tag] = element
+    own.set_original_encoding(False, True, own._character_set)
+    manufacturer = tag_for_keyword("Manufacturer")
+    if image.raw("Manufacturer") and manufacturer is not None:
+        own[manufacturer] = image.elements[manufacturer]
+    else:
+        own.Manufacturer = UNKNOWN
+    is_original = image.texts("ImageType")[:1] == ("ORIGINAL",)
+    own.PurposeOfReferenceCodeSequence = _codes(ACQUISITION_EQUIPMENT if is_original else PROCESSING_EQUIPMENT)
+    return DicomSequence([*source_items(image, "ContributingEquipmentSequence"), own, _model(image, card, job)])
+
+
+def _model(image: SourceImage, card: Card, job: JobFacts) -> Dataset:
+    item = Dataset()
+    item.Manufacturer, item.ManufacturerModelName = MANUFACTURER, ascii_text(card.name, longest=64)
+    item.SoftwareVersions = ascii_text(card.version, longest=64)
+    item.DeviceUID = device_uid(job.deployment_uuid, card.name, card.version, card.weights_sha256)
+    moment = local_moment(image, job.created_at)
+    zone = moment.strftime("%z") if image.text("TimezoneOffsetFromUTC") else ""
+    item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S") + zone
+    weights = f"weights sha256 {card.weights_sha256[:16]}" if card.weights_sha256 else "no learned weights"
+    settings = json.dumps(dict(card.settings), sort_keys=True, default=str)
+    item.ContributionDescription = ascii_text(
+        f"method {card.method}; {weights}; parameters sha256 {parameters_sha256(card, job)[:16]}; "
+        f"job {job.key[:16]}; settings {settings}",
+        longest=1000,
+    )
+    item.PurposeOfReferenceCodeSequence = _codes(SYNTHESIZING_EQUIPMENT if card.synthetic else PROCESSING_EQUIPMENT)
+    return item
+
+
+def _codes(code: tuple[str, str, str]) -> DicomSequence:
+    return DicomSequence([code_item(*code)])
+
+
+def derivation_text(image: SourceImage, card: Card) -> str:
+    """What was done, after what the source says was done before (C12)."""
+    ours = ascii_text(f"{card.name} {card.version}, method {card.method}: {card.purpose}", longest=700)
+    before = ascii_text(ascii_source_text(image, "DerivationDescription"), longest=300)
+    return f"{before}; {ours}" if before else ours
+
+
+def derivation_codes(image: SourceImage, card: Card) -> DicomSequence:
+    """The processing steps as codes, the source's first: CID 7203 has no term for ours (C12)."""
+    ours = code_item(ascii_text(card.token, longest=16), CODING_SCHEME, ascii_text(card.label, longest=64))
+    return DicomSequence([*source_items(image, "DerivationCodeSequence"), ours])
+
+
+def coding_schemes(image: SourceImage) -> DicomSequence:
+    """The coding schemes the source declares, and ours."""
+    ours = Dataset()
+    ours.CodingSchemeDesignator, ours.CodingSchemeName = CODING_SCHEME, f"{MANUFACTURER} private codes"
+    return DicomSequence([*source_items(image, "CodingSchemeIdentificationSequence"), ours])
+
+
+def source_image_item(image: SourceImage) -> Dataset:
+    """The source slice that a derived slice was made of (C13)."""
+    item = _reference(image)
+    item.SpatialLocationsPreserved = "YES"
+    item.PurposeOfReferenceCodeSequence = _codes(SOURCE_IMAGE)
+    return item
+
+
+def referenced_series(images: Sequence[SourceImage]) -> DicomSequence:
+    """Exactly what is referenced, under its series (C14)."""
+    item = Dataset()
+    item.SeriesInstanceUID = images[0].text("SeriesInstanceUID")
+    item.ReferencedInstanceSequence = DicomSequence([_reference(image) for image in images])
+    return DicomSequence([item])
+
+
+def related_series(image: SourceImage) -> DicomSequence:
+    """The series that was processed (C15)."""
+    item = Dataset()
+    item.StudyInstanceUID, item.SeriesInstanceUID = image.text("StudyInstanceUID"), image.text("SeriesInstanceUID")
+    item.PurposeOfReferenceCodeSequence = _codes(SOURCE_SERIES)
+    return DicomSequence([item])
+
+
+def _reference(image: SourceImage) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.text("SOPClassUID"), image.sop_instance_uid
+    return item

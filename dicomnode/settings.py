@@ -1,0 +1,183 @@
+"""The tables of node.toml and rules.toml as models: what may stand in them, the defaults, and what each key means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dicomnode.expressions import LONGEST_CONDITION
+from dicomnode.peer import AETitle, PeerTable
+from dicomnode.rules import Priority
+
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+DRIVER = "postgresql+psycopg://"
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class NodeSettings(BaseModel):
+    """The `[node]` table of node.toml."""
+
+    model_config = STRICT
+
+    ae_title: AETitle = Field(default="DICOMNODE", description="AE title of the node; peers must call it so.")
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on; 0.0.0.0 listens on every network of the machine.",
+    )
+    port: int = Field(default=11112, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data_folder: str = Field(
+        default="../var",
+        min_length=1,
+        description="Folder for images and the SQLite file; relative to the config folder. Holds patient data: give it "
+        "a disk of its own and no other reader.",
+    )
+    database: str = Field(
+        default="",
+        description=f"Empty: SQLite in data_folder; else {DRIVER}user@host/name. No password here: it comes from the "
+        "environment variable DICOMNODE_DATABASE_PASSWORD or from database_password_file.",
+    )
+    database_password_file: str = Field(
+        default="",
+        description="File whose first line is the database password; relative to the config folder; mode 0400 or 0600.",
+    )
+    quiet_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="A series whose headers announce no count is whole when nothing came for so many seconds.",
+    )
+    maximum_associations: int = Field(
+        default=64, ge=1, le=1000, description="Associations open at once; more are rejected."
+    )
+    maximum_pdu: int = Field(
+        default=131072, ge=4096, le=1048576, description="Longest PDU that peers may send us, in bytes (PS3.8 D.1)."
+    )
+    association_idle_s: float = Field(
+        default=60.0, gt=0, description="An association without traffic is ended after this."
+    )
+    message_stall_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="A message that stands still for so long is broken off; its association is ended.",
+    )
+    pipeline_limit_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="A pipeline that runs longer is ended; limit_s of a pipeline's table goes before.",
+    )
+    crash_attempts: int = Field(
+        default=3, ge=1, le=20, description="A job that has taken its worker down so many times is failed."
+    )
+    retry_first_s: float = Field(
+        default=30.0, gt=0, description="Wait before the second try to send or run; doubles each time."
+    )
+    retry_longest_s: float = Field(default=600.0, gt=0, description="Longest wait between two tries.")
+    give_up_after_days: float = Field(
+        default=3.0,
+        gt=0,
+        description="A destination that took nothing for so long: the delivery is failed, never dropped.",
+    )
+    content_qualification: Literal["PRODUCT", "RESEARCH", "SERVICE"] = Field(
+        default="RESEARCH",
+        description="ContentQualification of derived images (PS3.3 C.12.1); PRODUCT is your responsibility.",
+    )
+    institution_name: str = Field(
+        default="",
+        max_length=64,
+        description="InstitutionName of derived images; empty: that of the source images.",
+    )
+    accept_lossy: bool = Field(
+        default=False, description="Whether series that were once compressed lossily may be processed (marked as such)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
+
+    @field_validator("database")
+    @classmethod
+    def _is_known_database(cls, value: str) -> str:
+        if not value:
+            return value
+        if not value.startswith(DRIVER):
+            raise ValueError(f"expected nothing (SQLite in data_folder) or {DRIVER}user@host/name")
+        if ":" in value.removeprefix(DRIVER).rpartition("@")[0]:
+            raise ValueError("a password does not stand in node.toml: use database_password_file or the environment")
+        return value
+
+    @model_validator(mode="after")
+    def _waits_grow(self) -> Self:
+        if self.retry_longest_s < self.retry_first_s:
+            raise ValueError("retry_longest_s is shorter than retry_first_s")
+        return self
+
+
+class WorkerSettings(BaseModel):
+    """One `[[workers]]` table of node.toml: one process that runs pipelines."""
+
+    model_config = STRICT
+
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$",
+        description="auto (a GPU if there is one), cpu, cuda:0, ...",
+    )
+
+
+class PipelineTable(BaseModel):
+    """One `[pipelines.NAME]` table of node.toml; every key that is not listed here is the pipeline's own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+
+    limit_s: float | None = Field(
+        default=None, gt=0, description="A run longer than this is ended; absent: pipeline_limit_s of [node]."
+    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that are the pipeline's own."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class RuleTable(BaseModel):
+    """One `[[rules]]` table of rules.toml."""
+
+    model_config = STRICT
+
+    name: str = Field(
+        min_length=1, max_length=64, description="What audit and job list call the rule; no two share one."
+    )
+    when: str = Field(
+        min_length=1, max_length=LONGEST_CONDITION, description="The condition, in CEL over DICOM keywords."
+    )
+    run: str = Field(description='The pipeline to run; "" holds the series back: no later rule sees it.')
+    send_to: Names = Field(default=(), description="Names of the peers that get what the pipeline derives.")
+    priority: Priority = Field(default="routine", description="stat before routine before low.")
+    stop: bool = Field(default=False, description="true: when this rule is met, later rules are not asked.")
+    from_peers: Names = Field(
+        default=(), alias="from", description="Names of the peers whose series the rule is for; empty: any."
+    )
+
+
+class NodeFile(BaseModel):
+    """node.toml as a whole."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, title="node.toml")
+
+    node: NodeSettings = Field(default_factory=lambda: NodeSettings(), description="What the node is.")
+    peers: dict[Annotated[str, Field(pattern=NAME)], PeerTable] = Field(
+        default_factory=dict, description="Remote application entities; only they may call, and only they are sent to."
+    )
+    workers: Annotated[tuple[WorkerSettings, ...], Field(strict=False, min_length=1)] = Field(
+        default=(WorkerSettings(),), description="One process per table; none given: one on the best device."
+    )
+    pipelines: dict[str, PipelineTable] = Field(default_factory=dict, description="Settings of pipelines, by name.")
+
+
+class RulesFile(BaseModel):
+    """rules.toml as a whole."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, title="rules.toml")
+
+    rules: Annotated[tuple[RuleTable, ...], Field(strict=False)] = Field(
+        default=(), description="In their order; every rule that is met makes a job."
+    )

@@ -1,0 +1,106 @@
+"""One source image: its header, its elements byte for byte, and what is needed to read and to restore its pixels."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
+
+from dicomnode.errors import SeriesUnusable
+from dicomnode.verbatim import Element, verbatim_elements
+
+UNREADABLE = (
+    InvalidDicomError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # a RecursionError of a deeply nested sequence is one, and so is NotImplementedError
+    EOFError,
+    struct.error,
+)
+"""What pydicom and the decoders raise over content they cannot read; a fault of the disk is not among them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceImage:
+    """A source image without its pixels.
+
+    dataset: the header for reading values; elements: the same before any decoding, for copying.
+    position_mm: along the stack normal. slope, intercept: stored value -> value of the volume.
+    outside_values: what the voxels outside the field of view held, in the slice's raster order, or one number
+        when all held the same; None when the slice has none. Same unit as the volume.
+    """
+
+    path: Path
+    dataset: Dataset
+    elements: dict[int, Element]
+    position_mm: float = 0.0
+    slope: float = 1.0
+    intercept: float = 0.0
+    outside_values: NDArray[np.float32] | None = None
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """The instance's UID."""
+        return self.text("SOPInstanceUID")
+
+    def text(self, keyword: str) -> str:
+        """The first value of an attribute as text, empty when it is absent or empty."""
+        values = self.texts(keyword)
+        return values[0] if values else ""
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """All values of an attribute as texts."""
+        value = self.dataset.get(keyword)
+        if value is None or value == "":
+            return ()
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            return (str(value).strip(),)
+        return tuple(str(single).strip() for single in value)
+
+    def number(self, keyword: str) -> float | None:
+        """The first value of an attribute as a number, None when it is absent, empty or not a finite number."""
+        numbers = self.numbers(keyword)
+        return numbers[0] if numbers else None
+
+    def numbers(self, keyword: str) -> tuple[float, ...]:
+        """All values of an attribute as numbers; empty when one of them is not a finite number."""
+        try:
+            found = tuple(float(text) for text in self.texts(keyword))
+        except ValueError:
+            return ()
+        return found if all(np.isfinite(found)) else ()
+
+    def raw(self, keyword: str) -> bytes:
+        """The bytes of a text attribute as received, without padding; empty when absent."""
+        tag = tag_for_keyword(keyword)
+        element = self.elements.get(tag) if tag is not None else None
+        value = getattr(element, "value", None)
+        return value.strip(b" \0") if isinstance(value, bytes) else str(value or "").encode("ascii", "replace")
+
+
+def read_source_image(path: Path) -> SourceImage:
+    """The header of a file; the pixels stay on the disk."""
+    try:
+        dataset = dcmread(path, stop_before_pixels=True)
+        elements = verbatim_elements(dataset)
+        for tag in [tag for tag in list(dataset.keys()) if _needless(tag)]:
+            del dataset[tag]
+    except UNREADABLE as fault:
+        raise SeriesUnusable(
+            "unreadable", f"{path.name} cannot be read as DICOM ({type(fault).__name__}); send the series again"
+        ) from fault
+    return SourceImage(path, dataset, elements)
+
+
+def _needless(tag: BaseTag) -> bool:
+    return tag.is_private or tag.group in (0x5000, 0x6000)

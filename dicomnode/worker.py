@@ -1,0 +1,115 @@
+"""The root of the processes beside the port: one that derives on a device, one that sends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+
+from dicomnode.config import Config, load_config
+from dicomnode.engine import Executor, Lock, Task
+from dicomnode.errors import ConfigFault
+from dicomnode.node import DERIVE_QUEUE, SEND_QUEUE, Stores
+from dicomnode.processes import end_with_parent
+from storage.database import open_engine
+from storage.locks import take_lock
+
+LOG = logging.getLogger(__name__)
+DRAIN_S = 25
+
+
+def run_worker(folder: Path, *, executor_id: str, device: str) -> None:
+    """Derives what waits, one job at a time, until it is asked to stop."""
+    from dicomnode.work import Workshop, do_job
+
+    config = load_config(folder)
+    os.environ["DICOMNODE_DEVICE"] = device
+    stores = Stores.open(config)
+    current = _Current(config)
+    workshop = Workshop(
+        database=stores.database,
+        files=stores.files,
+        worker=executor_id,
+        deployment_uuid=stores.database.deployment_uuid(),
+        content_qualification=config.node.content_qualification,
+        crash_attempts=config.node.crash_attempts,
+        accept_lossy=config.node.accept_lossy,
+        limit_s=lambda pipeline: current.config.limit_s(pipeline),
+        retry_s=lambda attempts: _backoff_s(current.config, attempts),
+    )
+    _run_executor(stores, config, executor_id, {DERIVE_QUEUE: lambda job_id, _: do_job(job_id, workshop)})
+
+
+def run_sender(folder: Path, *, executor_id: str) -> None:
+    """Sends what is derived, one lane per destination, until it is asked to stop."""
+    from dicomnode.send import Courier, deliver
+
+    config = load_config(folder)
+    stores = Stores.open(config)
+    courier = Courier(
+        database=stores.database,
+        files=stores.files,
+        ae_title=config.node.ae_title,
+        retry_first_s=config.node.retry_first_s,
+        retry_longest_s=config.node.retry_longest_s,
+        give_up_after_days=config.node.give_up_after_days,
+    )
+
+    def task(job_id: int, destination: str) -> str:
+        return deliver(job_id, destination, config.peers.get(destination), courier)
+
+    # A changed config can bring new lanes: on SIGHUP this process ends, and the node starts it again.
+    _run_executor(
+        stores,
+        config,
+        executor_id,
+        {f"{SEND_QUEUE}.{name}": task for name in config.peers},
+        stop_on=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    )
+
+
+class _Current:
+    """The config in force; SIGHUP reads it again, and a file with a mistake keeps the old one."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        signal.signal(signal.SIGHUP, lambda number, frame: self._reload())
+
+    def _reload(self) -> None:
+        try:
+            self.config = load_config(self.config.folder)
+        except ConfigFault as fault:
+            LOG.error("config not reloaded, the old one stays: %s", fault)
+
+
+def _backoff_s(config: Config, attempts: int) -> float:
+    return min(config.node.retry_first_s * 2.0 ** max(0, attempts - 1), config.node.retry_longest_s)
+
+
+def _run_executor(
+    stores: Stores,
+    config: Config,
+    executor_id: str,
+    tasks: dict[str, Task],
+    *,
+    stop_on: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT),
+) -> None:
+    """Runs until one of the signals or the end of the node."""
+    end_with_parent()
+    stop = threading.Event()
+    for number in stop_on:
+        signal.signal(number, lambda *_: stop.set())
+
+    def take(name: str) -> Lock | None:
+        return take_lock(stores.database, stores.folder / "locks", name)
+
+    executor = Executor(
+        open_engine(config.engine_database_url), executor_id=executor_id, tasks=tasks, take_lock=take
+    )
+    executor.start()
+    LOG.info("%s listens to %s", executor_id, ", ".join(tasks))
+    stop.wait()
+    executor.stop(drain_s=DRAIN_S)
+    stores.database.close()

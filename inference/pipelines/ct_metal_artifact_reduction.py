@@ -1,0 +1,223 @@
+"""Metal artifact reduction of a reconstructed CT series: metal found, its trace inpainted in a virtual scan, metal put back."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.errors import SettingsInvalid, SourceRefused
+from inference.pipeline import Card, Outcome
+from inference.volume import Unit, Volume
+
+NAME = "ct_metal_artifact_reduction"
+METHODS = ("li", "nmar")
+BATCH_SLICES = 8
+LARGEST_METAL_SHARE = 0.2
+"""Share of the field of view above which what was found in a slice cannot be metal."""
+LARGEST_SPACING_RATIO = 1.01
+ALREADY_CORRECTED = re.compile(r"(^|[^A-Z])(I|O-?|SE|SMART)?MAR([^A-Z]|$)")
+"""Makers' words in ImageType or ConvolutionKernel: MAR, iMAR (Siemens), O-MAR (Philips), SEMAR (Canon), SmartMAR (GE)."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """method: li or nmar. metal_threshold_hu: HU from which a voxel is metal, 0 to find it from the stored bits and numbers."""
+
+    method: str = "nmar"
+    metal_threshold_hu: float = 0.0
+
+
+def build(settings: Mapping[str, Any]) -> CtMetalArtifactReduction:
+    """The pipeline with these settings; raises SettingsInvalid when one is unknown or out of range."""
+    known = [field.name for field in fields(Settings)]
+    for key in settings:
+        if key not in known:
+            raise SettingsInvalid(key, f"{NAME} has no setting {key!r}; there are {', '.join(known)}")
+    method = settings.get("method", "nmar")
+    if method not in METHODS:
+        raise SettingsInvalid("method", f"{NAME}: method is one of {', '.join(METHODS)}, not {method!r}")
+    threshold = settings.get("metal_threshold_hu", 0.0)
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        raise SettingsInvalid("metal_threshold_hu", f"{NAME}: metal_threshold_hu is a number, not {threshold!r}")
+    if threshold != 0 and not 1500 <= threshold <= 30000:
+        raise SettingsInvalid(
+            "metal_threshold_hu", f"{NAME}: metal_threshold_hu is 0 (automatic) or 1500 to 30000, not {threshold!r}"
+        )
+    return CtMetalArtifactReduction(Settings(method, float(threshold)))
+
+
+class CtMetalArtifactReduction:
+    """Slices without metal, metal itself, and slices that would not gain are passed through bit for bit."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @property
+    def card(self) -> Card:
+        """What the pipeline is."""
+        purpose = {
+            "li": "Metal artifacts reduced by linear interpolation of the metal trace in a virtual scan",
+            "nmar": "Metal artifacts reduced by normalized inpainting of the metal trace in a virtual scan (NMAR)",
+        }
+        return Card(
+            name=NAME,
+            version="1.0.0",
+            ordinal=1,
+            label="metal artifact reduction",
+            purpose=purpose[self._settings.method],
+            token="MAR",
+            modality="CT",
+            takes=frozenset({Unit.HU}),
+            makes=Unit.HU,
+            method=self._settings.method,
+            intended_use="To be read beside the original series. Small structures near metal may be altered. Not for dose planning.",
+            baseline=True,
+            settings=asdict(self._settings),
+        )
+
+    def run(self, source: Volume) -> Outcome:
+        """The series with fewer streaks; raises SourceRefused without metal, without gain, or where it is corrected already."""
+        _require_uncorrected(source)
+        spacing_mm = _square_spacing(source)
+        metal = self._find_metal(source)
+        values, tally = self._correct(source, metal, spacing_mm=spacing_mm)
+        _log.info("%s %s: %s", NAME, self._settings.method, "; ".join(tally.notes()) or "all slices with metal changed")
+        if not tally.changed:
+            raise SourceRefused(
+                "no-gain",
+                f"no slice would gain from metal artifact reduction: {'; '.join(tally.notes())}; read the original",
+            )
+        voxel_ml = float(np.prod(source.geometry.spacing_mm)) / 1000
+        return Outcome(
+            source.with_values(values),
+            masks={"metal": metal},
+            measurements={
+                "metal_volume_ml": float(metal.sum()) * voxel_ml,
+                "slices_changed": float(len(tally.changed)),
+                "slices_passed": float(len(values) - len(tally.changed)),
+                "streak_before_hu": float(np.mean([before for before, _ in tally.changed.values()])),
+                "streak_after_hu": float(np.mean([after for _, after in tally.changed.values()])),
+            },
+            notes=tally.notes(),
+        )
+
+    def _find_metal(self, source: Volume) -> NDArray[np.bool_]:
+        from inference.physics.metal import find_metal, metal_threshold_hu
+
+        threshold = self._settings.metal_threshold_hu or metal_threshold_hu(
+            source.values, bits_stored=source.acquisition.bits_stored
+        )
+        metal = find_metal(source.values, threshold)
+        if source.outside is not None:
+            metal &= ~source.outside
+        if not metal.any():
+            raise SourceRefused(
+                "no-metal", f"no metal was found: nothing reaches {threshold:.0f} HU; read the original"
+            )
+        rows, columns = metal.shape[1:]
+        share = float(metal.sum(axis=(1, 2)).max()) / (np.pi / 4 * max(rows, columns) ** 2)
+        if share > LARGEST_METAL_SHARE:
+            raise SourceRefused(
+                "implausible-metal",
+                f"{share:.0%} of a slice would be metal from {threshold:.0f} HU; check rescale slope or metal_threshold_hu",
+            )
+        return metal
+
+    def _correct(
+        self, source: Volume, metal: NDArray[np.bool_], *, spacing_mm: float
+    ) -> tuple[NDArray[np.float32], _Tally]:
+        from inference.physics.metal import touches
+        from inference.physics.metal_artifact_reduction import (
+            LEAST_STREAK_DROP,
+            reduce_by_interpolation,
+            reduce_by_prior,
+            seen_circle,
+            streak_hu,
+        )
+
+        reduce: Callable[..., NDArray[np.float32]]
+        reduce = reduce_by_prior if self._settings.method == "nmar" else reduce_by_interpolation
+        values = source.values.copy()
+        tally = _Tally()
+        seen = seen_circle((values.shape[1], values.shape[2]))
+        cut = touches(metal, ~seen if source.outside is None else source.outside | ~seen)
+        tally.cut.extend(int(index) for index in np.flatnonzero(cut))
+        lowest, highest = float(values.min()), float(values.max())
+        waiting = np.flatnonzero(metal.any(axis=(1, 2)) & ~cut)
+        for start in range(0, len(waiting), BATCH_SLICES):
+            chosen = waiting[start : start + BATCH_SLICES]
+            corrected = np.clip(reduce(source.values[chosen], metal[chosen], spacing_mm=spacing_mm), lowest, highest)
+            for index, result in zip((int(index) for index in chosen), corrected, strict=True):
+                kept = metal[index] if source.outside is None else metal[index] | source.outside[index]
+                result[kept] = source.values[index][kept]
+                streaks = streak_hu(source.values[index], result, metal[index])
+                if streaks is None:
+                    tally.unjudged.append(index)
+                elif streaks[1] > (1 - LEAST_STREAK_DROP) * streaks[0]:
+                    tally.without_gain.append(index)
+                else:
+                    tally.changed[index] = streaks
+                    values[index] = result
+            _log.info("%s: %d of %d slices with metal done", NAME, start + len(chosen), len(waiting))
+        return values, tally
+
+
+class _Tally:
+    """Which slices were changed, with their streaks before and after, and which passed unchanged and why."""
+
+    def __init__(self) -> None:
+        self.changed: dict[int, tuple[float, float]] = {}
+        self.cut: list[int] = []
+        self.without_gain: list[int] = []
+        self.unjudged: list[int] = []
+
+    def notes(self) -> tuple[str, ...]:
+        """One sentence per reason for which slices with metal were passed through unchanged."""
+        reasons = (
+            (self.cut, "metal reaches the edge of the field of view"),
+            (self.without_gain, "streaks would not have fallen"),
+            (self.unjudged, "there is too little soft tissue near the metal to judge"),
+        )
+        return tuple(
+            f"{len(slices)} slices with metal passed through unchanged, for {why} (slices {_ranges(slices)} of the stack)"
+            for slices, why in reasons
+            if slices
+        )
+
+
+def _require_uncorrected(source: Volume) -> None:
+    words = (*source.acquisition.image_type, source.acquisition.convolution_kernel)
+    for word in words:
+        if ALREADY_CORRECTED.search(word.upper()):
+            raise SourceRefused(
+                "already-corrected",
+                f"the scanner has reduced metal artifacts in this series already ({word}); correct the rule",
+            )
+
+
+def _square_spacing(source: Volume) -> float:
+    _, row_mm, column_mm = source.geometry.spacing_mm
+    if not 1 / LARGEST_SPACING_RATIO <= row_mm / column_mm <= LARGEST_SPACING_RATIO:
+        raise SourceRefused(
+            "pixels-not-square", f"pixels are {row_mm:.3f} by {column_mm:.3f} mm; the virtual scan needs square ones"
+        )
+    return (row_mm + column_mm) / 2
+
+
+def _ranges(slices: list[int]) -> str:
+    """1-3, 7 for 0, 1, 2, 6: counted from one."""
+    runs: list[list[int]] = []
+    for index in sorted(slices):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ", ".join(f"{first + 1}" if first == last else f"{first + 1}-{last + 1}" for first, last in runs)

@@ -1,0 +1,25 @@
+"""Faults of storage, named by what can be done about them."""
+
+
+class StorageFault(Exception):
+    """A fault raised by the storage package."""
+
+
+class StorageFull(StorageFault):
+    """The disk is full or does not take the write; free space, then try again."""
+
+
+class InstanceConflict(StorageFault):
+    """The same SOP Instance UID arrived with other bytes; the first copy is kept."""
+
+
+class StaleState(StorageFault):
+    """Another process moved the job first; look again."""
+
+
+class IllegalTransition(StorageFault):
+    """What was asked for is no legal move from where the job or delivery stands; nothing was changed."""
+
+
+class AuditBroken(StorageFault):
+    """The audit's hash chain does not hold; the message names the first broken row."""

@@ -1,0 +1,249 @@
+"""Instances as files: whole or not there, durable before anybody hears success, and never under a name a peer chose."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+from storage.errors import InstanceConflict, StorageFull
+
+_DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS})
+_BLOCK = 1 << 20
+
+
+class Kept(StrEnum):
+    """What became of an instance that arrived."""
+
+    NEW = "new"
+    SAME = "same"
+
+
+class InstanceFiles:
+    """Folders of instance files under one root.
+
+    arrivals: durable, not yet in the catalogue; instances: in the catalogue; incoming: being written; quarantine.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._arrivals, self._instances = root / "arrivals", root / "instances"
+        self._incoming, self._quarantine = root / "incoming", root / "quarantine"
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folders = [self._arrivals, self._instances, self._incoming, self._quarantine]
+        for folder in [*folders, *(self._instances / f"{first_byte:02x}" for first_byte in range(256))]:
+            folder.mkdir(exist_ok=True, mode=0o700)
+            folder.chmod(0o700)
+        _sync_folder(self._instances)
+        _sync_folder(root)
+
+    def keep_arrival(self, sop_instance_uid: str, chunks: Iterable[bytes | memoryview]) -> Kept:
+        """The received bytes, durable when this returns; SAME when that data set is here already.
+
+        Raises InstanceConflict when the UID has another data set, StorageFull when the disk does not take it;
+        then nothing of this call is left.
+        """
+        return self._keep(sop_instance_uid, chunks, self._arrivals / _name(sop_instance_uid))
+
+    def keep_derived(self, sop_instance_uid: str, content: bytes) -> str:
+        """SHA-256 (hex) of the derived instance's file, durable among the instances; twice is harmless.
+
+        Raises InstanceConflict when the UID has another data set, StorageFull when the disk does not take it.
+        """
+        self._keep(sop_instance_uid, [content], self._places(sop_instance_uid)[0])
+        return self.sha256_of(self.path_of(sop_instance_uid))
+
+    def arrivals(self) -> list[Path]:
+        """Files that wait to be listed in the catalogue, oldest first."""
+        with os.scandir(self._arrivals) as entries:
+            found = [(entry.stat().st_mtime_ns, entry.name) for entry in entries if entry.name.endswith(".dcm")]
+        return [self._arrivals / name for _, name in sorted(found)]
+
+    def settle(self, sop_instance_uid: str) -> Path:
+        """Where the instance lies for good, after its catalogue row is committed; twice is harmless.
+
+        Raises InstanceConflict, once, for an arrival that differs from what is there; it then lies in quarantine.
+        """
+        settled, arrived = self._places(sop_instance_uid)
+        with _disk_faults(sop_instance_uid):
+            try:
+                # Linked first, unlinked second: at no moment is there no file of this name.
+                settled.hardlink_to(arrived)
+            except FileExistsError:
+                if arrived.exists() and not _same_data_set(arrived, settled):
+                    # Left by a power cut between link and comparison: its sender never heard success.
+                    self.quarantine(arrived, _conflict(sop_instance_uid))
+                    raise InstanceConflict(_conflict(sop_instance_uid)) from None
+            except FileNotFoundError:
+                if not settled.exists():
+                    raise
+            _sync_folder(settled.parent)
+            arrived.unlink(missing_ok=True)
+        return settled
+
+    def path_of(self, sop_instance_uid: str) -> Path:
+        """The instance's file; FileNotFoundError when there is none."""
+        settled, arrived = self._places(sop_instance_uid)
+        for path in (settled, arrived, settled):  # it may be settled between two looks
+            if path.exists():
+                return path
+        raise FileNotFoundError(f"no file of instance {sop_instance_uid} is under {self._root}")
+
+    def quarantine(self, path: Path, reason: str) -> Path:
+        """Where the file lies now, out of the way, with `<name>.reason.txt` beside it; nothing is ever overwritten."""
+        if path.parent != self._arrivals and self._instances not in path.parents:
+            raise ValueError(f"{path} is not an instance file of {self._root}")
+        with _disk_faults(path.name):
+            kept, number = self._quarantine / path.name, 1
+            while kept.exists() and not kept.samefile(path) and self.sha256_of(kept) != self.sha256_of(path):
+                number += 1
+                kept = self._quarantine / f"{path.stem}-{number}{path.suffix}"
+            note = kept.with_name(f"{kept.name}.reason.txt")
+            with self._written([reason.encode("utf-8", "replace") + b"\n"]) as part:
+                part.replace(note)
+            if not kept.exists():
+                kept.hardlink_to(path)
+            _sync_folder(self._quarantine)
+            path.unlink()
+            _sync_folder(path.parent)
+        return kept
+
+    def sweep_parts(self) -> int:
+        """How many half-written files of dead writers were removed; a living writer holds a lock on its own."""
+        removed = 0
+        for part in self._incoming.glob("*.part"):
+            try:
+                descriptor = os.open(part, os.O_RDWR)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink(missing_ok=True)
+                removed += 1
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(descriptor)
+        return removed
+
+    def sha256_of(self, path: Path) -> str:
+        """SHA-256 (hex) of the file's bytes."""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _keep(self, sop_instance_uid: str, chunks: Iterable[bytes | memoryview], final: Path) -> Kept:
+        with _disk_faults(sop_instance_uid), self._written(chunks) as part:
+            others = [place for place in self._places(sop_instance_uid) if place != final]
+            if any(other.exists() for other in others):
+                return self._compare(sop_instance_uid, part)
+            try:
+                final.hardlink_to(part)
+            except FileExistsError:
+                return self._compare(sop_instance_uid, part)
+            if any(other.exists() and not other.samefile(final) for other in others):
+                final.unlink(missing_ok=True)  # the first copy was settled between our look and our link
+                return self._compare(sop_instance_uid, part)
+            _sync_folder(final.parent)
+            return Kept.NEW
+
+    def _compare(self, sop_instance_uid: str, part: Path) -> Kept:
+        """SAME, when the first copy is as durable as was promised, or InstanceConflict."""
+        known = self.path_of(sop_instance_uid)
+        try:
+            same = _same_data_set(part, known)
+        except FileNotFoundError:  # settled in this moment
+            known = self.path_of(sop_instance_uid)
+            same = _same_data_set(part, known)
+        if not same:
+            raise InstanceConflict(_conflict(sop_instance_uid))
+        _sync_folder(known.parent)
+        return Kept.SAME
+
+    @contextmanager
+    def _written(self, chunks: Iterable[bytes | memoryview]) -> Iterator[Path]:
+        """A synced file of these bytes that is gone at the end; link it to keep it."""
+        part = self._incoming / f"{uuid.uuid4().hex}.part"
+        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # says to sweep_parts that its writer lives
+            for chunk in chunks:
+                _write_whole(descriptor, chunk)
+            os.fdatasync(descriptor)
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def _places(self, sop_instance_uid: str) -> tuple[Path, Path]:
+        name = _name(sop_instance_uid)
+        return self._instances / name[:2] / name, self._arrivals / name
+
+
+def _name(sop_instance_uid: str) -> str:
+    """The file name of an instance: a UID comes from a peer and is never a path."""
+    if not sop_instance_uid:
+        raise ValueError("an instance without a SOP Instance UID has no file")
+    return hashlib.sha256(sop_instance_uid.encode("utf-8", "surrogatepass")).hexdigest() + ".dcm"
+
+
+def _conflict(sop_instance_uid: str) -> str:
+    return f"instance {sop_instance_uid} came again with another data set; the first copy is kept"
+
+
+@contextmanager
+def _disk_faults(what: str) -> Iterator[None]:
+    """StorageFull for a disk that does not take the write."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno in _DISK_FAULTS:
+            raise StorageFull(f"{what}: the disk does not take it: {os.strerror(fault.errno)}; free space") from fault
+        raise
+
+
+def _write_whole(descriptor: int, chunk: bytes | memoryview) -> None:
+    """Every byte of the chunk: a disk that fills up takes a part of it without a fault.
+
+    No view of the chunk outlives the call, not even in a traceback: its owner could not release its buffer.
+    """
+    written = 0
+    with memoryview(chunk) as whole, whole.cast("B") as octets:
+        while written < len(octets):
+            with octets[written:] as rest:
+                written += os.write(descriptor, rest)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The names in the folder are durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _same_data_set(one: Path, other: Path) -> bool:
+    """Whether two files hold the same data set; their File Meta may name different senders."""
+    with one.open("rb") as first, other.open("rb") as second:
+        first.seek(_data_set_offset(first.read(144), one.stat().st_size))
+        second.seek(_data_set_offset(second.read(144), other.stat().st_size))
+        while True:
+            block = first.read(_BLOCK)
+            if block != second.read(_BLOCK):
+                return False
+            if not block:
+                return True
+
+
+def _data_set_offset(head: bytes, size_bytes: int) -> int:
+    """Where the data set begins (PS3.10 7.1: the File Meta's group length is its first element); 0 when unsaid."""
+    if len(head) < 144 or head[128:132] != b"DICM" or head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
+        return 0
+    offset = 144 + int.from_bytes(head[140:144], "little")
+    return offset if offset <= size_bytes else 0

@@ -1,0 +1,21 @@
+"""What tests arrange with: where real data lies, and small made-up things of every room."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def shared_data() -> Path:
+    """The folder of real images; the test is skipped where it is missing."""
+    folder = Path(os.environ.get("DICOMNODE_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real images are not here ({folder}); set DICOMNODE_SHARED_DATA to their folder")
+    return folder
+
+
+def fixtures_folder() -> Path:
+    """The folder of real DICOM series; the test is skipped where it is missing."""
+    return shared_data() / "fixtures"

