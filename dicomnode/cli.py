@@ -245,21 +245,32 @@ def demo(
 
 
 @app.command(hidden=True)
-def work(config: ConfigOption, executor: str = typer.Option(...), device: str = typer.Option("auto")) -> None:
+def work(
+    config: ConfigOption,
+    executor: Annotated[str, typer.Option()],
+    relative_to: Annotated[Path | None, typer.Option()] = None,
+    device: str = "auto",
+) -> None:
     """A worker process of a running node."""
     from dicomnode.worker import run_worker
 
-    _log_to_stderr(load_config(config).node.log_level)
-    run_worker(config, executor_id=executor, device=device)
+    settings = load_config(config, relative_to=relative_to)
+    _log_to_stderr(settings.node.log_level)
+    run_worker(settings, relative_to=relative_to or config, executor_id=executor, device=device)
 
 
 @app.command(hidden=True)
-def send(config: ConfigOption, executor: str = typer.Option(...)) -> None:
+def send(
+    config: ConfigOption,
+    executor: Annotated[str, typer.Option()],
+    relative_to: Annotated[Path | None, typer.Option()] = None,
+) -> None:
     """The sending process of a running node."""
     from dicomnode.worker import run_sender
 
-    _log_to_stderr(load_config(config).node.log_level)
-    run_sender(config, executor_id=executor)
+    settings = load_config(config, relative_to=relative_to)
+    _log_to_stderr(settings.node.log_level)
+    run_sender(settings, executor_id=executor)
 
 
 @contextmanager

@@ -56,6 +56,8 @@ class Config:
     warnings: tuple[str, ...] = ()
     """What may be meant but is unusual; `dicomnode check` shows it."""
     database_password: SecretStr | None = field(default=None, repr=False)
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """File name -> what it said when it was read."""
 
     @property
     def database_url(self) -> str:
@@ -83,9 +85,15 @@ class Config:
         return schemas()
 
 
-def load_config(folder: Path, *, environment: Mapping[str, str] | None = None) -> Config:
-    """The config in a folder; reads files and changes nothing. Raises ConfigFault that names every mistake found."""
+def load_config(
+    folder: Path, *, environment: Mapping[str, str] | None = None, relative_to: Path | None = None
+) -> Config:
+    """The config in a folder; reads files and changes nothing. Raises ConfigFault that names every mistake found.
+
+    relative_to: where relative paths in the files start, when that is another folder (a copy of the files is read).
+    """
     folder = folder.resolve()
+    base = folder if relative_to is None else relative_to.resolve()
     node_toml, rules_toml, faults = _read(folder)
     tables, rule_tables = _node_file(node_toml, faults), _rules_file(rules_toml, faults)
     if faults or node_toml is None or rules_toml is None or tables is None or rule_tables is None:
@@ -94,12 +102,12 @@ def load_config(folder: Path, *, environment: Mapping[str, str] | None = None) -
     faults += _shared_ae_titles(node_toml, peers)
     pipelines = _pipelines(node_toml, rules_toml, tables, rule_tables, faults)
     rules = _rules(rules_toml, rule_tables, peers, faults)
-    password, warnings = _password(node_toml, tables.node, folder, environment, faults)
+    password, warnings = _password(node_toml, tables.node, base, environment, faults)
     if faults:
         raise joined(faults)
     return Config(
         folder=folder,
-        data_folder=(folder / tables.node.data_folder).resolve(),
+        data_folder=(base / tables.node.data_folder).resolve(),
         node=tables.node,
         peers=peers,
         workers=tables.workers,
@@ -107,7 +115,23 @@ def load_config(folder: Path, *, environment: Mapping[str, str] | None = None) -
         rules=rules,
         warnings=(*warnings, *_unusual(peers, rules)),
         database_password=password,
+        texts={file.path.name: file.text for file in (node_toml, rules_toml)},
     )
+
+
+def keep_in_force(config: Config) -> Path:
+    """A folder beside the data with the files as they were read, for the node's other processes.
+
+    So a file that is being edited, or went bad after the start, never keeps a process from starting again.
+    """
+    kept = config.data_folder / "config-in-force"
+    kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, text in config.texts.items():
+        part = kept / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.chmod(0o600)
+        part.replace(kept / name)
+    return kept
 
 
 def _read(folder: Path) -> tuple[TomlFile | None, TomlFile | None, list[ConfigFault]]:

@@ -67,8 +67,9 @@ def line_of(text: str, location: Location) -> int | None:
         fences = _FENCE.findall(line)
         if fences and line.count(fences[0]) % 2:
             fence = fences[0]
-        if place and location[: len(place)] == place and (best is None or len(place) > best[0]):
-            best = (len(place), number)
+        shared = min(len(place), len(location)) if place else 0
+        if place and shared and location[:shared] == place[:shared] and (best is None or shared > best[0]):
+            best = (shared, number)
     return None if best is None else best[1]
 
 
@@ -103,8 +104,10 @@ def faults_of(
 ) -> list[ConfigFault]:
     """One fault for each mistake that pydantic found. models: table -> its model; "*" stands for any name or number."""
     found = []
-    for one in error.errors():
-        location = tuple(part for part in one["loc"] if part != "[key]")
+    errors = [(tuple(part for part in one["loc"] if part != "[key]"), one) for one in error.errors()]
+    for location, one in errors:
+        if any(other[: len(location)] == location and other != location for other, _ in errors):
+            continue  # only says that something inside is wrong, and that is said by itself
         found.append(file.fault(location, _reason(one, location, models)))
     return found
 
@@ -123,7 +126,7 @@ def _reason(one: Any, location: Location, models: Sequence[tuple[Location, type[
     given = repr(one["input"])
     if "password" in key_in_words(location):
         given = "what is written there"
-    expected = str(one["msg"]).replace("Input should", "should")
+    expected = re.sub(r"^\w+ should", "should", str(one["msg"]))
     return f"{expected}, not {given if len(given) <= 60 else given[:59] + '…'}"
 
 

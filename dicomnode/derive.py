@@ -69,25 +69,32 @@ def _instances(outcome: Outcome, card: Card, images: Sequence[SourceImage], job:
         instance_uid = derived_instance_uid(
             job.deployment_uuid, series_instance_uid=series_uid, source_sop_instance_uid=image.sop_instance_uid
         )
-        values = _with_padding_restored(outcome, card, image, k)
+        outside = _padding_of(outcome, card, image, k)
+        values = _with_padding_restored(outcome.volume.values[k], image, outside)
         stored = stored_slice(values, image, modality=card.result_modality)
         made = {"SOPInstanceUID": instance_uid, "InstanceNumber": numbers[k], **_image_attributes(card, image, stored)}
         if card.result_modality == "PT":
             made |= {"NumberOfSlices": len(images), "ImageIndex": indices[k]}
         elements = of_series | encoded(_image_elements(card, image, made, window)) | encoded([_pixel_data(stored)])
         content = part10_file(elements, sop_class_uid=sop_class_uid, sop_instance_uid=instance_uid)
-        check_instance(content, card, image, values=values)
+        check_instance(content, card, image, values=values, outside=outside)
         yield DerivedInstance(instance_uid, series_uid, sop_class_uid, str(ExplicitVRLittleEndian), content)
 
 
-def _with_padding_restored(outcome: Outcome, card: Card, image: SourceImage, k: int) -> NDArray[np.float32]:
-    """The slice's values, outside the field of view the source's own (T4)."""
-    values: NDArray[np.float32] = outcome.volume.values[k]
+def _padding_of(outcome: Outcome, card: Card, image: SourceImage, k: int) -> NDArray[np.bool_] | None:
+    """Where the slice holds the source's padding; None where there is none, or none that the result could keep."""
     outside = outcome.volume.outside
-    if image.outside_values is None or outside is None or not _keeps_modality(card):
+    return None if image.outside_values is None or outside is None or not _keeps_modality(card) else outside[k]
+
+
+def _with_padding_restored(
+    values: NDArray[np.float32], image: SourceImage, outside: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """The slice's values, outside the field of view the source's own (T4)."""
+    if outside is None or image.outside_values is None:
         return values
     restored = values.copy()
-    restored[outside[k]] = image.outside_values
+    restored[outside] = image.outside_values
     return restored
 
 

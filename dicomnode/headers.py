@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import re
+import struct
 import zlib
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
@@ -30,7 +32,16 @@ UID_FORM = re.compile(r"[0-9.]{1,64}")
 LARGEST_INTEGER = 2**63 - 1
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
-UNDECODABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, NotImplementedError, RecursionError)
+UNDECODABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    NotImplementedError,
+    BytesLengthException,
+    struct.error,
+)
 """What pydicom raises for a value that is not what its VR says."""
 
 
@@ -129,7 +140,7 @@ def _cut_off(dataset: Dataset, source: BinaryIO) -> bool:
     """Whether the last element says that it is longer than what there is, or bytes are left over behind it."""
     size = source.seek(0, SEEK_END)
     tags = list(dataset.keys())
-    last = dataset.get_item(tags[-1]) if tags else None
+    last = dataset.get_item(tags[-1], keep_deferred=True) if tags else None
     if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
         return False  # a sequence or value of undefined length at the end: pydicom has met its delimiter
     return last.value_tell + last.length != size
@@ -157,7 +168,7 @@ def header_values(dataset: Dataset) -> dict[str, Any]:
 
 
 def _value(dataset: Dataset, attribute: Attribute) -> Any:
-    raw = dataset.get_item(attribute.tag)
+    raw = dataset.get_item(attribute.tag, keep_deferred=True)
     if isinstance(raw, RawDataElement) and raw.value is None and raw.length:
         return None  # passed over: too long to be asked for
     value = dataset[attribute.tag].value

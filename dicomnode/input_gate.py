@@ -13,6 +13,7 @@ from dicomnode.source_image import SourceImage
 from dicomnode.uids import CODING_SCHEME, MODEL_NAME
 
 ENHANCED = frozenset(f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2.1", "2.2", "4.1", "4.3", "4.4", "128.1", "130"))
+NOT_MAGNITUDE = frozenset({"P", "PHASE", "PHASE MAP", "VELOCITY", "R", "REAL", "I", "IMAGINARY"})
 WANTED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 
 SAME_FOR_ALL: Mapping[str, tuple[str, str]] = {
@@ -54,11 +55,11 @@ def images_of_one_stack(instances: Sequence[SourceImage], *, accept_lossy: bool)
             "no-positions",
             "no image has ImagePositionPatient and ImageOrientationPatient; a volume cannot be made of them",
         )
-    placed = _without_doubles(placed)
     for image in placed:
         _refuse_unfit(image, accept_lossy=accept_lossy)
-    _refuse_mixed(placed)
-    return placed
+    single = _without_doubles(placed)
+    _refuse_mixed(single)
+    return single
 
 
 def _is_stack_image(image: SourceImage) -> bool:
@@ -125,22 +126,55 @@ def _refuse_unfit(image: SourceImage, *, accept_lossy: bool) -> None:
         "MONOCHROME1" if image.text("Modality") != "PT" else "MONOCHROME2",
     ):
         raise SeriesUnusable("not-grey", f"instance {uid} is not a grey image; colour and palette images are not taken")
-    if image.number("BitsAllocated") != 16:
-        raise SeriesUnusable(
-            "bits-allocated", f"instance {uid} has {image.text('BitsAllocated')} bits a pixel; only 16 are taken"
-        )
+    _refuse_pixel_layout(image)
     if len(image.numbers("PixelSpacing")) != 2 or min(image.numbers("PixelSpacing")) <= 0:
         raise SeriesUnusable("pixel-spacing-missing", f"instance {uid} has no usable PixelSpacing; correct the sender")
     if image.text("LossyImageCompression") == "01" and not accept_lossy:
         raise SeriesUnusable(
             "lossy", f"instance {uid} was compressed with loss; send the original, or allow lossy sources in the config"
         )
+    if image.text("LossyImageCompression") == "01" and not image.numbers("LossyImageCompressionRatio"):
+        raise SeriesUnusable("lossy", f"instance {uid} is lossy and does not say by what ratio; send the original")
     if image.text("Modality") == "PT":
-        check_corrections(image)
-        if not image.text("SeriesDate") or not image.text("SeriesTime"):
-            raise SeriesUnusable(
-                "series-time-missing", "the PET has no SeriesDate and SeriesTime, the reference of its decay correction"
-            )
+        _refuse_pet(image)
+    if image.text("Modality") == "MR":
+        _refuse_mr(image)
+
+
+def _refuse_pixel_layout(image: SourceImage) -> None:
+    uid, bits = image.sop_instance_uid, image.number("BitsStored") or 0
+    if image.number("BitsAllocated") != 16:
+        raise SeriesUnusable(
+            "bits-allocated", f"instance {uid} has {image.text('BitsAllocated')} bits a pixel; only 16 are taken"
+        )
+    is_usual = 1 <= bits <= 16 and image.number("HighBit") == bits - 1 and image.number("PixelRepresentation") in (0, 1)
+    if not is_usual or not image.number("Rows") or not image.number("Columns"):
+        raise SeriesUnusable(
+            "pixel-layout",
+            f"instance {uid} does not say, or not in a known way, how its pixels are laid out; correct it",
+        )
+
+
+def _refuse_pet(image: SourceImage) -> None:
+    check_corrections(image)
+    if not image.text("SeriesDate") or not image.text("SeriesTime"):
+        raise SeriesUnusable(
+            "series-time-missing", "the PET has no SeriesDate and SeriesTime, the reference of its decay correction"
+        )
+    if image.text("SeriesType") == "GATED" or (
+        image.text("SeriesType") == "DYNAMIC" and image.number("NumberOfTimeSlices") != 1
+    ):
+        raise SeriesUnusable("temporal-series", "the PET is dynamic or gated; send each time frame as its own series")
+
+
+def _refuse_mr(image: SourceImage) -> None:
+    """Stacks that no pipeline declares (M3)."""
+    if NOT_MAGNITUDE & set(image.texts("ImageType")[2:]):
+        raise SeriesUnusable(
+            "not-magnitude", "the MR holds phase, real or imaginary parts; only magnitude is processed"
+        )
+    if (image.number("DiffusionBValue") or 0) > 0:
+        raise SeriesUnusable("diffusion", "the MR is diffusion weighted, and no pipeline takes that; correct the rule")
 
 
 def _refuse_mixed(images: Sequence[SourceImage]) -> None:

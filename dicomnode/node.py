@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dicomnode import gather, route
-from dicomnode.config import Config, load_config
+from dicomnode.config import Config, keep_in_force, load_config
 from dicomnode.engine import Engine
 from dicomnode.errors import ConfigFault
 from dicomnode.processes import Child, Processes
@@ -60,7 +60,8 @@ class Node:
         self._stores.files.sweep_parts()
         self._engine = Engine(open_engine(config.engine_database_url))
         self._engine.register_queue(DERIVE_QUEUE, concurrency_per_executor=1)
-        self._send_queues: set[str] = set()
+        self._lanes: set[str] = set()
+        self._open_lanes(config)
         self._arrived = threading.Event()
         self._stop = threading.Event()
         self._reload_asked = threading.Event()
@@ -78,7 +79,7 @@ class Node:
             maximum_pdu=node.maximum_pdu,
             idle_s=node.association_idle_s,
         )
-        self._processes = Processes(children(config))
+        self._processes = Processes(children(config, keep_in_force(config)))
         self._threads: list[threading.Thread] = []
         self.port = 0
 
@@ -124,13 +125,15 @@ class Node:
         """The admin's files are read again; a file with a mistake keeps the old config and says why."""
         try:
             new = load_config(self._config.folder)
-            _refuse_what_needs_a_restart(self._config, new)
+            refuse_what_needs_a_restart(self._config, new)
         except ConfigFault as fault:
             LOG.error("config not reloaded, the old one stays: %s", fault)
             self._happened.put(("config not reloaded", "", {"reason": str(fault)[:500]}))
             return
         self._config = new
+        keep_in_force(new)
         self._receiver.accept_peers(new.peers)
+        self._open_lanes(new)
         self._looked_at.clear()
         self._processes.send_signal(signal.SIGHUP)
         LOG.info("config reloaded: %d rules, %d peers", len(new.rules), len(new.peers))
@@ -201,10 +204,7 @@ class Node:
                 DERIVE_QUEUE, f"{job.id}.{job.key[:12]}.{job.round}.{job.attempts}", job.id, "", job.priority
             )
         for delivery in due:
-            lane = f"{SEND_QUEUE}.{delivery.destination}"
-            if lane not in self._send_queues:
-                self._engine.register_queue(lane, concurrency_per_executor=1)
-                self._send_queues.add(lane)
+            lane = self._lane(delivery.destination)
             run_id = f"{lane}.{delivery.job_id}.{delivery.round}.{delivery.attempts}"
             self._enqueue(lane, run_id, delivery.job_id, delivery.destination, delivery.priority)
         for job in running:
@@ -219,6 +219,20 @@ class Node:
             return
         self._engine.enqueue(queue_name, run_id, job_id=job_id, destination=destination, priority=priority + 1)
         self._enqueued.add(run_id)
+
+    def _open_lanes(self, config: Config) -> None:
+        """Every peer that can be sent to has a lane before anything waits for it."""
+        for name, peer in config.peers.items():
+            if peer.reachable:
+                self._lane(name)
+
+    def _lane(self, destination: str) -> str:
+        """The queue of that destination, one delivery at a time."""
+        lane = f"{SEND_QUEUE}.{destination}"
+        if lane not in self._lanes:
+            self._engine.register_queue(lane, concurrency_per_executor=1)
+            self._lanes.add(lane)
+        return lane
 
     def _end_overdue(self, job: jobs.Job, now: datetime) -> None:
         """A pipeline that runs longer than its limit is ended with its process: a hung kernel hears nothing else."""
@@ -249,7 +263,8 @@ class Node:
                     audit.append(connection, event, peer=peer, details=details)
 
 
-def _refuse_what_needs_a_restart(old: Config, new: Config) -> None:
+def refuse_what_needs_a_restart(old: Config, new: Config) -> None:
+    """Raises ConfigFault naming a key that cannot change while the node runs."""
     for key in ("ae_title", "host", "port", "data_folder", "database"):
         if getattr(old.node, key) != getattr(new.node, key):
             raise ConfigFault("node.toml", f"node.{key}", "cannot change while the node runs; restart it")
@@ -257,9 +272,9 @@ def _refuse_what_needs_a_restart(old: Config, new: Config) -> None:
         raise ConfigFault("node.toml", "workers", "cannot change while the node runs; restart it")
 
 
-def children(config: Config) -> list[Child]:
+def children(config: Config, in_force: Path) -> list[Child]:
     """The processes beside the one with the port: one worker per device, and one that sends."""
-    host, folder = socket.gethostname(), ("--config", str(config.folder))
+    host, folder = socket.gethostname(), ("--config", str(in_force), "--relative-to", str(config.folder))
     workers = [
         Child(f"{host}/work-{index}", ("work", *folder, "--executor", f"{host}/work-{index}", "--device", one.device))
         for index, one in enumerate(config.workers)

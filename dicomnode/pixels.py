@@ -22,17 +22,18 @@ def stored_pixels(image: SourceImage) -> tuple[Dataset, Stored]:
     """The data set of the file and its stored values, (rows, columns); every loss of data is refused, never filled."""
     try:
         dataset = dcmread(image.path)
+        syntax = UID(dataset.file_meta.TransferSyntaxUID)
+        is_native, held = not syntax.is_encapsulated, len(dataset.get("PixelData") or b"")
     except UNREADABLE as fault:
         raise _undecodable(image, fault) from fault
     if "PixelData" not in dataset:
         raise SeriesUnusable("no-pixel-data", f"instance {image.sop_instance_uid} has no PixelData; send it again")
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
     expected = dataset.Rows * dataset.Columns * 2
-    if not syntax.is_encapsulated and len(dataset.PixelData) != expected:
+    if is_native and held != expected:
         raise SeriesUnusable(
             "pixel-data-length",
-            f"instance {image.sop_instance_uid} has {len(dataset.PixelData)} bytes of PixelData where its header "
-            f"wants {expected}; send it again",
+            f"instance {image.sop_instance_uid} has {held} bytes of PixelData where its header wants {expected}; "
+            "send it again",
         )
     try:
         stored, _ = get_decoder(syntax).as_array(dataset, raw=True)

@@ -214,10 +214,10 @@ def peek_uids(encoded: io.BytesIO, transfer_syntax: Any) -> dict[str, str]:
     """The four UIDs of an encoded data set, read from its first elements only; raises DatasetUnfit without them."""
     source = encoded
     source.seek(0)
-    if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        # PS3.5 A.5: raw deflate; only so much is inflated as the first groups can need
-        source = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(encoded.read(), PEEK_BYTES))
     try:
+        if transfer_syntax == DeflatedExplicitVRLittleEndian:
+            # PS3.5 A.5: raw deflate; only so much is inflated as the first groups can need
+            source = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(encoded.read(), PEEK_BYTES))
         head = read_dataset(
             source,
             is_implicit_VR=transfer_syntax.is_implicit_VR,

@@ -14,7 +14,10 @@ def requeue_job(database: Database, job_id: int) -> Job:
     """The job, waiting again or on its way again. Raises NotRequeued for a job that is neither failed nor refused."""
     now = datetime.now(UTC)
     with database.begin() as connection:
-        job = jobs.get_job(connection, job_id)
+        try:
+            job = jobs.get_job(connection, job_id)
+        except LookupError as fault:
+            raise NotRequeued(str(fault)) from fault
         if job.state not in (State.FAILED, State.REFUSED):
             raise NotRequeued(f"job {job_id} is {job.state}; only failed and refused jobs can be requeued")
         if job.state is State.FAILED and job.derived_series_instance_uid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import random
 import socket
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
@@ -223,9 +224,11 @@ def _store(association: Association, one: Outbound, peer: Peer) -> Result:
 
 def recoded(path: Path, transfer_syntax_uid: str) -> Any:
     """The stored data set in another uncompressed transfer syntax; values and pixels stay what they are."""
-    dataset = dcmread(path)
+    dataset, again = dcmread(path), io.BytesIO()
     dataset.file_meta.TransferSyntaxUID = transfer_syntax_uid
-    return dataset
+    dcmwrite(again, dataset, enforce_file_format=True)
+    again.seek(0)
+    return dcmread(again)
 
 
 def ledger_state(status: int) -> LedgerState:

@@ -57,11 +57,6 @@ class NodeSettings(BaseModel):
     association_idle_s: float = Field(
         default=60.0, gt=0, description="An association without traffic is ended after this."
     )
-    message_stall_s: float = Field(
-        default=30.0,
-        gt=0,
-        description="A message that stands still for so long is broken off; its association is ended.",
-    )
     pipeline_limit_s: float = Field(
         default=3600.0,
         gt=0,
@@ -79,14 +74,9 @@ class NodeSettings(BaseModel):
         gt=0,
         description="A destination that took nothing for so long: the delivery is failed, never dropped.",
     )
-    content_qualification: Literal["PRODUCT", "RESEARCH", "SERVICE"] = Field(
+    content_qualification: Literal["PRODUCT", "RESEARCH"] = Field(
         default="RESEARCH",
         description="ContentQualification of derived images (PS3.3 C.12.1); PRODUCT is your responsibility.",
-    )
-    institution_name: str = Field(
-        default="",
-        max_length=64,
-        description="InstitutionName of derived images; empty: that of the source images.",
     )
     accept_lossy: bool = Field(
         default=False, description="Whether series that were once compressed lossily may be processed (marked as such)."

@@ -60,7 +60,12 @@ class SourceImage:
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """All values of an attribute as texts."""
-        value = self.dataset.get(keyword)
+        try:
+            value = self.dataset.get(keyword)
+        except UNREADABLE as fault:
+            raise SeriesUnusable(
+                "unreadable", f"{self.path.name}: {keyword} cannot be read ({type(fault).__name__}); correct the sender"
+            ) from fault
         if value is None or value == "":
             return ()
         if isinstance(value, str) or not hasattr(value, "__iter__"):

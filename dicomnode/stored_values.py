@@ -30,9 +30,9 @@ class StoredSlice:
 
 def decimal_string_at_least(value: float) -> str:
     """The smallest DS of ten digits that is not below a positive value."""
-    text = str(Context(prec=10, rounding=ROUND_CEILING).create_decimal(float(value)))
-    assert len(text) <= 16 and float(text) >= value
-    return text
+    rounded = Context(prec=10, rounding=ROUND_CEILING).create_decimal(float(value))
+    plain = str(rounded)
+    return plain if len(plain) <= 16 else f"{rounded:E}"
 
 
 def stored_slice(values: Values, image: SourceImage, *, modality: str) -> StoredSlice:

@@ -20,14 +20,13 @@ LOG = logging.getLogger(__name__)
 DRAIN_S = 25
 
 
-def run_worker(folder: Path, *, executor_id: str, device: str) -> None:
+def run_worker(config: Config, *, relative_to: Path, executor_id: str, device: str) -> None:
     """Derives what waits, one job at a time, until it is asked to stop."""
     from dicomnode.work import Workshop, do_job
 
-    config = load_config(folder)
     os.environ["DICOMNODE_DEVICE"] = device
     stores = Stores.open(config)
-    current = _Current(config)
+    current = _Current(config, relative_to)
     workshop = Workshop(
         database=stores.database,
         files=stores.files,
@@ -42,11 +41,10 @@ def run_worker(folder: Path, *, executor_id: str, device: str) -> None:
     _run_executor(stores, config, executor_id, {DERIVE_QUEUE: lambda job_id, _: do_job(job_id, workshop)})
 
 
-def run_sender(folder: Path, *, executor_id: str) -> None:
+def run_sender(config: Config, *, executor_id: str) -> None:
     """Sends what is derived, one lane per destination, until it is asked to stop."""
     from dicomnode.send import Courier, deliver
 
-    config = load_config(folder)
     stores = Stores.open(config)
     courier = Courier(
         database=stores.database,
@@ -73,13 +71,13 @@ def run_sender(folder: Path, *, executor_id: str) -> None:
 class _Current:
     """The config in force; SIGHUP reads it again, and a file with a mistake keeps the old one."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, relative_to: Path) -> None:
+        self.config, self._relative_to = config, relative_to
         signal.signal(signal.SIGHUP, lambda number, frame: self._reload())
 
     def _reload(self) -> None:
         try:
-            self.config = load_config(self.config.folder)
+            self.config = load_config(self.config.folder, relative_to=self._relative_to)
         except ConfigFault as fault:
             LOG.error("config not reloaded, the old one stays: %s", fault)
 

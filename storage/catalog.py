@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -84,6 +85,7 @@ def add_instances(connection: sa.Connection, instances: Iterable[Instance]) -> l
     """The series that grew, in the order met; an instance already listed is not listed again and does not count.
 
     A closed series that we received opens again in its next generation; one that we derived stays closed.
+    Raises ValueError, naming the instance, for a header that JSON cannot hold.
     """
     wanted = {instance.sop_instance_uid: instance for instance in instances}
     known = known_instances(connection, wanted)
@@ -226,10 +228,18 @@ def _grow(connection: sa.Connection, series_instance_uid: str, new: Sequence[Ins
             closed_because="",
         )
         connection.execute(sa.insert(series_rows).values(asdict(made)))
-    listed = [{field.name: getattr(one, field.name) for field in fields(one)} for one in new]
+    listed = [_row(one) for one in new]
     connection.execute(sa.insert(instance_rows), listed)
     uids = tuple(instance.sop_instance_uid for instance in new)
     return AddedResult(series_instance_uid, uids, generation, reopened, origin)
+
+
+def _row(instance: Instance) -> dict[str, Any]:
+    row = {field.name: getattr(instance, field.name) for field in fields(instance)}
+    try:
+        return row | {"header": json.loads(json.dumps(dict(instance.header), allow_nan=False))}
+    except (TypeError, ValueError, RecursionError):  # whose words may quote the header
+        raise ValueError(f"the header of instance {instance.sop_instance_uid} holds what JSON cannot") from None
 
 
 def _series(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Series]:

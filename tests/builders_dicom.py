@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, FileDataset, config, dcmwrite
+from pydicom import Dataset, FileDataset, config, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
@@ -19,6 +21,11 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
     generate_uid,
 )
+
+from dicomnode.derive import JobFacts, derive_series
+from dicomnode.load import load_volume
+from inference.pipeline import Card, Outcome
+from inference.volume import Unit
 
 Array = NDArray[Any]
 Mend = Callable[[int, Dataset], None]
@@ -281,3 +288,52 @@ def _fill_pet(dataset: Dataset, *, attenuation_corrected: bool) -> None:
     recumbent = code("102538003", "SCT", "recumbent", PatientOrientationModifierCodeSequence=supine)
     dataset.PatientOrientationCodeSequence = DicomSequence([recumbent])
     dataset.PatientGantryRelationshipCodeSequence = DicomSequence([code("102540008", "SCT", "headfirst")])
+
+
+def card_for(modality: str, *, to: str = "", **changes: Any) -> Card:
+    """The card of a made-up pipeline for a modality; `to` another modality makes it a synthetic image."""
+    facts: dict[str, Any] = {
+        "name": "identity",
+        "version": "1.0",
+        "ordinal": 7,
+        "label": "identity",
+        "purpose": "Nothing is changed.",
+        "token": "SYNTHETIC" if to else "IDENTITY",
+        "modality": modality,
+        "takes": frozenset(Unit),
+        "makes": Unit.HU if to else None,
+        "method": "none",
+        "intended_use": "Tests.",
+        "makes_modality": to,
+        "synthetic": bool(to),
+    }
+    return Card(**(facts | changes))
+
+
+def job_facts(**changes: Any) -> JobFacts:
+    """The facts of a made-up job, always the same unless changed."""
+    facts: dict[str, Any] = {
+        "key": "ab" * 32,
+        "created_at": datetime(2025, 3, 1, 9, 30, 15, tzinfo=UTC),
+        "deployment_uuid": "12345678-1234-5678-1234-567812345678",
+    }
+    return JobFacts(**(facts | changes))
+
+
+def derived_datasets(
+    files: Sequence[Path], card: Card, outcome: Outcome | None = None, **job: Any
+) -> list[FileDataset]:
+    """What a pipeline's outcome (without one: the source itself) becomes as DICOM, read back in slice order."""
+    source, images = load_volume(files)
+    if outcome is None:
+        values = source.values if card.makes in (None, source.unit) else np.minimum(source.values, 1000)
+        outcome = Outcome(source.with_values(values, card.makes))
+    return [dcmread(BytesIO(made.content)) for made in derive_series(outcome, card, images, job=job_facts(**job))]
+
+
+def with_bytes(path: Path, placeholder: bytes, content: bytes) -> None:
+    """Puts bytes that no encoder would write in the place of a placeholder of the same length."""
+    assert len(placeholder) == len(content)
+    before = path.read_bytes()
+    assert placeholder in before
+    path.write_bytes(before.replace(placeholder, content))

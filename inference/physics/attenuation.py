@@ -1,4 +1,4 @@
-"""PET attenuation at 511 keV: mu from HU, a parallel projector with its adjoint, and OSEM with and without correction."""
+"""PET attenuation at 511 keV: mu from HU, a parallel projector with its adjoint, OSEM with and without correction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
 
 from inference.errors import SourceRefused
 
@@ -43,7 +43,8 @@ def mu_from_hu(hu: NDArray[np.float32], *, kvp: float) -> NDArray[np.float32]:
         )
     slope, offset, break_point = BONE_BRANCH[round(kvp)]
     density = np.maximum(hu.astype(np.float32) + np.float32(1000), np.float32(0))
-    return np.where(density < break_point, density * np.float32(9.6e-5), density * slope + offset).astype(np.float32)
+    mu = np.where(density < break_point, density * np.float32(9.6e-5), density * slope + offset)
+    return np.asarray(mu, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +92,7 @@ def build_projector(shape: tuple[int, int], *, pixel_mm: tuple[float, float], vi
     ray_index = np.concatenate([block[1] + view * bins for view, block in enumerate(blocks)])
     pixel_index = np.concatenate([block[2] for block in blocks])
     entries *= column_mm / 10
-    matrix = csr_array((entries, (ray_index, pixel_index)), shape=(views * bins, rows * columns), dtype=np.float32)
-    matrix.sum_duplicates()
+    matrix = coo_array((entries, (ray_index, pixel_index)), shape=(views * bins, rows * columns)).tocsr()
     return ParallelProjector(matrix, csr_array(matrix.T), shape, views, bins)
 
 

@@ -21,16 +21,16 @@ Spacing = tuple[float, float, float]
 
 FWHM = 2.3548
 RIM_MM = 14.0
-EDGE_SHARE = 0.6
+EDGE_SHARE = 0.65
 """Where the skin is sought between the level outside and the rim's level: attenuation smears counts outwards."""
-LUNG_RUN_MM = 90.0
+LUNG_RUN_MM = 80.0
 LUNG_VIEWS = 48
 LUNG_GRID_MM = 3.5
 _TINY = 1e-6
 
 
 def body_from_ct(hu: NDArray[np.float32], *, threshold_hu: float = -400.0) -> NDArray[np.bool_]:
-    """hu: (slices, rows, columns) -> the body with all that is inside it; the table is left out where it does not touch."""
+    """hu: (slices, rows, columns) -> the body with all that is inside it; a touching table stays."""
     opened = np.stack([binary_opening(cut, iterations=2) for cut in hu > threshold_hu])
     return _filled(_large_parts(opened))
 
@@ -68,7 +68,7 @@ def rim_contrast(counts: NDArray[np.float32], body: NDArray[np.bool_], spacing_m
 
 
 def lungs_from_nac_pet(counts: NDArray[np.float32], body: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[np.bool_]:
-    """The lungs where they show as a bright, mirrored pair beside a darker middle over 9 cm or more; else nothing.
+    """The lungs where they show as a bright, mirrored pair beside a darker middle over 8 cm or more; else nothing.
 
     Brightness is judged against what a body of water with an even tracer would show through the same contour. One hot
     organ, a lone lung or lungs cut short by the scan's end are not taken: a wrong lung halves the correction there.
@@ -91,7 +91,7 @@ def lungs_from_nac_pet(counts: NDArray[np.float32], body: NDArray[np.bool_], spa
     ratio = _ratio_to_water(counts, body, core, spacing)
     to_rim = _ratio_to_rim(counts, body & (depth > 2) & (depth < 15), spacing)
     seen = binary_opening(core & (ratio > 1.8) & (to_rim > 0.36) & (to_rim < 2.2))
-    facts = np.array([_pair_facts(cut, *maps, spacing) for cut, *maps in zip(seen, body, ratio, to_rim, strict=True)])
+    facts = np.array([_pair_facts(*maps, spacing) for maps in zip(seen, body, ratio, to_rim, strict=True)])
     area_cm2, mirrored, middle, level, brightness = gaussian_filter1d(facts, 10 / spacing[0], axis=0, mode="nearest").T
     paired = (area_cm2 > 25) & (mirrored > 0.66) & (middle < 0.9) & (level > 2.4) & (brightness > 0.65)
     run = _longest_run(paired)
@@ -119,11 +119,10 @@ def _ratio_to_water(
     )
     factors = attenuation_factors(water * np.float32(WATER_PER_CM), projector)
     expected = reconstruct_osem(projector.forward(water) * factors, projector, iterations=3)
-    ratio = _smoothed(counts * water, 8 / FWHM, spacing) / np.maximum(
-        _smoothed(expected * water, 8 / FWHM, spacing), 1e-3
-    )
+    even = np.maximum(_smoothed(expected * water, 8 / FWHM, spacing), np.float32(1e-3))
+    ratio = np.asarray(_smoothed(counts * water, 8 / FWHM, spacing) / even, dtype=np.float32)
     ratio = _local_mean(ratio, core.astype(np.float32), 4 / spacing)
-    return ratio / max(float(np.median(ratio[core])), 1e-30)
+    return np.asarray(ratio / max(float(np.median(ratio[core])), 1e-30), dtype=np.float32)
 
 
 def _ratio_to_rim(
@@ -132,7 +131,8 @@ def _ratio_to_rim(
     smooth = gaussian_filter(counts, 5 / spacing)
     level = np.array([np.median(cut[mask]) if mask.any() else 0.0 for cut, mask in zip(smooth, rim, strict=True)])
     level = gaussian_filter1d(level, 30 / spacing[0])
-    return (smooth / np.maximum(level, max(float(level.max()) * 1e-3, 1e-30))[:, None, None]).astype(np.float32)
+    level = np.maximum(level, max(float(level.max()) * 1e-3, 1e-30))
+    return np.asarray(smooth / level[:, None, None], dtype=np.float32)
 
 
 def _pair_facts(
@@ -215,7 +215,8 @@ def _local_mean(
     values: NDArray[np.float32], weight: NDArray[np.float32], sigma: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     total = gaussian_filter(weight.astype(np.float32), sigma)
-    return gaussian_filter(values * weight, sigma) / np.maximum(total, max(float(total.max()) * _TINY, 1e-30))
+    mean = gaussian_filter(values * weight, sigma) / np.maximum(total, max(float(total.max()) * _TINY, 1e-30))
+    return np.asarray(mean, dtype=np.float32)
 
 
 def _large_parts(mask: NDArray[np.bool_], share: float = 0.05) -> NDArray[np.bool_]:

@@ -115,7 +115,7 @@ def simulate_low_dose_ct(
 
 
 class _Beam:
-    """The physics of one beam: what tissue is made of, the signal behind it, and the correction for water's hardening."""
+    """One beam: what tissue is made of, the signal behind it, and the correction for water's hardening."""
 
     def __init__(self, tables: CtTables, protocol: CtProtocol, metal: str) -> None:
         self.protocol = protocol
@@ -128,7 +128,7 @@ class _Beam:
         self._water_signal_log = -np.log(self.signal(self._water_cm.astype(np.float32), None, None).astype(np.float64))
 
     def materials(self, hu: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Water and bone as shares of their full density, so that the attenuation at the reference energy is the HU's."""
+        """Water and bone as shares of their full density; at the reference energy they attenuate as the HU say."""
         attenuation = np.maximum(hu / 1000 + 1, 0)
         bone_share = np.clip((hu - BONE_BEGINS_HU) / (BONE_IS_PURE_HU - BONE_BEGINS_HU), 0, 1)
         bone = attenuation * bone_share * (self.water_per_cm / self._bone_per_cm)
@@ -176,16 +176,22 @@ def _metal_difference(
     clean_paths = [_paths_cm(projector, part, spacing_mm) for part in (water, bone)]
     metal_paths = [_paths_cm(projector, part * (1 - share), spacing_mm) for part in (water, bone)]
     metal_cm = _paths_cm(projector, share, spacing_mm)
-    primary = _cell_mean(beam, metal_paths[0], metal_paths[1], metal_cm)
-    if protocol.scatter:
-        primary += protocol.scatter * gaussian_filter1d(primary, 0.1 * primary.shape[-1], axis=-1)
+    primary = _with_scatter(_cell_mean(beam, metal_paths[0], metal_paths[1], metal_cm), protocol)
     trace = metal_cm > 1e-4
-    counts = random.poisson(protocol.photons * primary[trace].astype(np.float64))
-    counts = counts + protocol.electronic_noise * random.standard_normal(len(counts))
+    quanta = random.poisson(protocol.photons * primary[trace].astype(np.float64))
+    counts = quanta + protocol.electronic_noise * random.standard_normal(len(quanta))
     primary[trace] = counts / protocol.photons
     primary = _smoothed_where_starved(primary, protocol)
-    clean = _cell_mean(beam, clean_paths[0], clean_paths[1], None)
+    clean = _with_scatter(_cell_mean(beam, clean_paths[0], clean_paths[1], None), protocol)
     return _reconstructed_hu(projector, beam, beam.corrected(primary) - beam.corrected(clean), spacing_mm)
+
+
+def _with_scatter(primary: NDArray[np.float32], protocol: CtProtocol) -> NDArray[np.float32]:
+    """The primary signal and a share of its broad average, which fills in where metal leaves none."""
+    if not protocol.scatter:
+        return primary
+    broad = gaussian_filter1d(primary, 0.1 * primary.shape[-1], axis=-1)
+    return np.asarray(primary + protocol.scatter * broad, np.float32)
 
 
 def _smoothed_where_starved(signal: NDArray[np.float32], protocol: CtProtocol) -> NDArray[np.float32]:
@@ -198,7 +204,7 @@ def _smoothed_where_starved(signal: NDArray[np.float32], protocol: CtProtocol) -
 def _cell_mean(
     beam: _Beam, water: NDArray[np.float32], bone: NDArray[np.float32], metal: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """Signal over the width of each cell: the mean of two rays a quarter of a cell either side, as edges are not linear."""
+    """Signal over the width of each cell: the mean of two rays a quarter of a cell either side."""
 
     def aside(path: NDArray[np.float32], step: int) -> NDArray[np.float32]:
         neighbour = np.roll(path, step, axis=-1)
@@ -208,11 +214,11 @@ def _cell_mean(
         beam.signal(aside(water, step), aside(bone, step), None if metal is None else aside(metal, step))
         for step in (-1, 1)
     ]
-    return (halves[0] + halves[1]) / 2
+    return np.asarray((halves[0] + halves[1]) / 2, np.float32)
 
 
 def _projector(clean_hu: NDArray[np.float32], spacing_mm: float, protocol: CtProtocol) -> FanBeamProjector:
-    slices, rows, columns = clean_hu.shape
+    rows, columns = clean_hu.shape[1:]
     if rows != columns:
         raise ValueError(f"the simulation takes square slices, not {rows} x {columns}")
     return fan_beam_projector(scanner_fan(rows, spacing_mm=spacing_mm, protocol=protocol))

@@ -1,7 +1,7 @@
-"""Makes ct_tables.toml: x-ray spectra and attenuation coefficients, once, with spekpy and xraydb in an environment of their own.
+"""Makes ct_tables.toml, x-ray spectra and attenuation coefficients, once, with spekpy and xraydb.
 
-Run as `python inference/physics/make_tables.py` in a virtual environment that has spekpy and xraydb from PyPI; neither is
-needed to run or test anything else.
+Run as `python inference/physics/make_tables.py` in a virtual environment of its own with spekpy and xraydb from
+PyPI; neither is needed to run or test anything else.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ def tables_text(spekpy: Any, xraydb: Any) -> str:
 
     lines = [
         "# Made by inference/physics/make_tables.py; do not edit.",
-        f"# Spectra: spekpy {spekpy.__version__} (tungsten anode {ANODE_ANGLE_DEG:g} degrees, {FILTER_MM_ALUMINIUM:g} mm Al),",
-        "# shares of photons. Attenuation: xraydb (Elam, Ravel and Sieber 2002), 1/cm, coherent scatter included.",
+        f"# Spectra: shares of photons, by spekpy {spekpy.__version__}",
+        f"# (tungsten anode at {ANODE_ANGLE_DEG:g} degrees, {FILTER_MM_ALUMINIUM:g} mm aluminium).",
+        "# Attenuation: xraydb (Elam, Ravel and Sieber 2002), 1/cm, coherent scatter included.",
         f"energies_kev = {list(ENERGIES_KEV)}",
         "",
         "[spectra]",

@@ -21,8 +21,8 @@ FEWEST_VOXELS = 3
 def metal_threshold_hu(values_hu: NDArray[np.float32], *, bits_stored: int) -> float:
     """The HU from which a voxel is metal.
 
-    3000 where 12 bits are stored and 4000 otherwise; lower where the series ends earlier in a pile of equal numbers, for
-    scanners cut metal off at the end of their number range (2976 HU on some Philips, 3071 HU in 16 bits on some GE).
+    3000 where 12 bits are stored and 4000 otherwise; lower where the series ends earlier in a pile of equal numbers,
+    for scanners cut metal off at the end of their numbers (2976 HU on some Philips, 3071 HU in 16 bits on some GE).
     """
     usual = THRESHOLD_12_BIT_HU if bits_stored <= 12 else THRESHOLD_16_BIT_HU
     highest = float(values_hu.max())
@@ -38,8 +38,8 @@ def metal_threshold_hu(values_hu: NDArray[np.float32], *, bits_stored: int) -> f
 def find_metal(values_hu: NDArray[np.float32], threshold_hu: float) -> NDArray[np.bool_]:
     """The voxels that hold metal, (slices, rows, columns) bool.
 
-    Voxels above the threshold and those beside them that are nearly so; connected parts in three dimensions of fewer than
-    3 voxels are noise; small parts, whose peak the reconstruction blurs, reach down to half of their height.
+    Voxels above the threshold and those beside them that are nearly so. Parts connected in three dimensions of fewer
+    than 3 voxels are noise; small parts, whose peak the reconstruction blurs, reach down to half of their height.
     """
     seeds = values_hu >= threshold_hu
     metal = np.zeros(values_hu.shape, bool)

@@ -1,4 +1,4 @@
-"""Fan-beam projection of square slices: a sparse operator built once per geometry, with its adjoint and filtered backprojection."""
+"""Fan-beam projection of square slices: a sparse operator, its adjoint and filtered backprojection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FanGeometry:
     """A full turn of a fan with a flat detector, lengths in pixels of the square image it looks at.
 
     size: pixels along one side; only the inscribed circle is seen.
-    views: a multiple of eight, half a step away from the axes, so that the eight symmetries of the square map views to views.
+    views: a multiple of eight, half a step off the axes, so that the eight symmetries of the square map views to views.
     cells: even; pitch: cell width scaled to the centre of rotation.
     """
 
@@ -41,12 +41,12 @@ class FanGeometry:
     @property
     def angles_rad(self) -> NDArray[np.float64]:
         """(views,) angle of the source, from +column towards +row."""
-        return 2 * np.pi * (np.arange(self.views) + 0.5) / self.views
+        return np.asarray(2 * np.pi * (np.arange(self.views) + 0.5) / self.views)
 
     @property
     def cell_positions(self) -> NDArray[np.float64]:
         """(cells,) position of the cell centres on the detector scaled to the centre of rotation."""
-        return (np.arange(self.cells) - (self.cells - 1) / 2) * self.pitch
+        return np.asarray((np.arange(self.cells) - (self.cells - 1) / 2) * self.pitch)
 
 
 def covering_fan(size: int, *, source_distance: float, cells_per_pixel: float, views_per_pixel: float) -> FanGeometry:
@@ -73,7 +73,7 @@ class _SparseRows:
     starts: torch.Tensor
 
     def times(self, dense: torch.Tensor) -> torch.Tensor:
-        """(rows, n) product with a dense (columns, n); embedding_bag is three times as fast as torch.sparse on a CPU."""
+        """(rows, n) product with a dense (columns, n); embedding_bag takes a third of torch.sparse's time."""
         return embedding_bag(
             self.columns, dense, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
         )
@@ -82,8 +82,8 @@ class _SparseRows:
 class FanBeamProjector:
     """Line integrals of slices along a fan.
 
-    Images are (slices, size, size) and sinograms (slices, views, cells) float32 tensors. A line integral is in the image's
-    unit times pixels. The tables hold an eighth of the views; rotating and mirroring the image gives the others.
+    Images are (slices, size, size) and sinograms (slices, views, cells) float32 tensors. A line integral is in the
+    image's unit times pixels. The tables hold an eighth of the views; turning and mirroring the image gives the rest.
     """
 
     def __init__(self, geometry: FanGeometry) -> None:
@@ -169,7 +169,8 @@ class FanBeamProjector:
         distance = geometry.source_distance
         cosine = torch.from_numpy((distance / np.hypot(distance, geometry.cell_positions)).astype(np.float32))
         spectrum = torch.fft.rfft(sinograms * cosine, n=length) * response
-        return torch.fft.irfft(spectrum, n=length)[..., : geometry.cells] * (math.pi / geometry.views)
+        filtered: torch.Tensor = torch.fft.irfft(spectrum, n=length)[..., : geometry.cells]
+        return filtered * (math.pi / geometry.views)
 
 
 def _circle(size: int) -> NDArray[np.bool_]:
@@ -179,7 +180,7 @@ def _circle(size: int) -> NDArray[np.bool_]:
 
 
 def _ramp_response(length: int, pitch: float, window: str) -> NDArray[np.float64]:
-    """(length // 2 + 1,) response of the band-limited ramp, made from its samples in space so that the mean stays right."""
+    """(length // 2 + 1,) response of the band-limited ramp, made from its samples in space to keep the mean right."""
     offset = np.minimum(np.arange(length), length - np.arange(length))
     kernel = np.zeros(length)
     kernel[0] = 1 / (4 * pitch**2)
@@ -215,7 +216,7 @@ def _joseph_rows(geometry: FanGeometry) -> _SparseRows:
 def _ray_pixels(
     size: int, source: NDArray[np.float64], directions: NDArray[np.float64], by_column: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(rays, 2 size) pixels and weights where each ray crosses the columns, or the rows where it runs along the columns."""
+    """(rays, 2 size) pixels and weights where each ray crosses the columns, or the rows where it is steeper."""
     centre = (size - 1) / 2
     steps = np.arange(size)
     main = np.where(by_column, 0, 1)
@@ -235,7 +236,7 @@ def _ray_pixels(
 
 
 def _backprojection_rows(geometry: FanGeometry) -> _SparseRows:
-    """What each pixel takes from the filtered first eighth of the views, with the weight of its distance to the source."""
+    """What each pixel takes from the filtered first eighth of the views, weighted by its distance to the source."""
     size, cells, eighth = geometry.size, geometry.cells, geometry.views // 8
     inside = np.flatnonzero(_circle(size))
     y, x = (axis - (size - 1) / 2 for axis in np.divmod(inside, size))

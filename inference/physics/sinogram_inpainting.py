@@ -45,7 +45,7 @@ def with_measured_detail(
     """The inpainted sinograms with back in them what the measurement says beyond a function of the metal's path length.
 
     Behind weak metal the measured line integrals are still good: less a smooth function of the path through metal they
-    show the anatomy that no prior knows. That remainder's mean square says how far it can be believed; it is weighted by
+    show the anatomy that no prior knows. That remainder's mean square says how far it can be believed; its weight is
     trust^2 / (trust^2 + mean square), `trust` being the prior's own expected error in the sinogram's unit.
     """
     result = inpainted.clone()

@@ -15,7 +15,7 @@ METALS = ("titanium", "iron", "cobalt_chromium", "gold")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CtTables:
-    """energies_kev: (bins,) centres; spectra: kVp -> (bins,) shares of photons; attenuation_per_cm: material -> (bins,)."""
+    """energies_kev: (bins,) centres; spectra: kVp -> (bins,) photon shares; attenuation_per_cm: material -> (bins,)."""
 
     energies_kev: NDArray[np.float64]
     spectra: dict[int, NDArray[np.float64]]
@@ -26,7 +26,7 @@ class CtTables:
         if kvp not in self.spectra:
             raise ValueError(f"there is no spectrum of {kvp} kVp; there are {sorted(self.spectra)}")
         signal = self.spectra[kvp] * self.energies_kev
-        return signal / signal.sum()
+        return np.asarray(signal / signal.sum())
 
     def attenuation_at(self, material: str, energy_kev: float) -> float:
         """Linear attenuation of a material in 1/cm at that energy."""

@@ -1,4 +1,4 @@
-"""Metal artifact reduction of a reconstructed CT series: metal found, its trace inpainted in a virtual scan, metal put back."""
+"""Metal artifact reduction of a reconstructed CT series: metal found, its trace inpainted, metal put back."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LARGEST_METAL_SHARE = 0.2
 """Share of the field of view above which what was found in a slice cannot be metal."""
 LARGEST_SPACING_RATIO = 1.01
 ALREADY_CORRECTED = re.compile(r"(^|[^A-Z])(I|O-?|SE|SMART)?MAR([^A-Z]|$)")
-"""Makers' words in ImageType or ConvolutionKernel: MAR, iMAR (Siemens), O-MAR (Philips), SEMAR (Canon), SmartMAR (GE)."""
+"""Words in ImageType or ConvolutionKernel: MAR, iMAR (Siemens), O-MAR (Philips), SEMAR (Canon), SmartMAR (GE)."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """method: li or nmar. metal_threshold_hu: HU from which a voxel is metal, 0 to find it from the stored bits and numbers."""
+    """method: li or nmar. metal_threshold_hu: HU from which a voxel is metal; 0 finds it from bits and numbers."""
 
     method: str = "nmar"
     metal_threshold_hu: float = 0.0
@@ -78,13 +78,13 @@ class CtMetalArtifactReduction:
             takes=frozenset({Unit.HU}),
             makes=Unit.HU,
             method=self._settings.method,
-            intended_use="To be read beside the original series. Small structures near metal may be altered. Not for dose planning.",
+            intended_use="To be read beside the original series; small structures near metal may be altered",
             baseline=True,
             settings=asdict(self._settings),
         )
 
     def run(self, source: Volume) -> Outcome:
-        """The series with fewer streaks; raises SourceRefused without metal, without gain, or where it is corrected already."""
+        """The series with fewer streaks; raises SourceRefused without metal, gain, or if corrected already."""
         _require_uncorrected(source)
         spacing_mm = _square_spacing(source)
         metal = self._find_metal(source)
@@ -127,7 +127,7 @@ class CtMetalArtifactReduction:
         if share > LARGEST_METAL_SHARE:
             raise SourceRefused(
                 "implausible-metal",
-                f"{share:.0%} of a slice would be metal from {threshold:.0f} HU; check rescale slope or metal_threshold_hu",
+                f"{share:.0%} of a slice is above {threshold:.0f} HU, too much for metal; check the rescale slope",
             )
         return metal
 
@@ -187,7 +187,7 @@ class _Tally:
             (self.unjudged, "there is too little soft tissue near the metal to judge"),
         )
         return tuple(
-            f"{len(slices)} slices with metal passed through unchanged, for {why} (slices {_ranges(slices)} of the stack)"
+            f"{len(slices)} slices with metal passed through unchanged, for {why} (number {_ranges(slices)})"
             for slices, why in reasons
             if slices
         )

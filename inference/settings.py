@@ -1,0 +1,44 @@
+"""A pipeline's settings from what the admin wrote: a frozen dataclass whose fields say what they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, field, fields
+from typing import Any, TypeVar, cast
+
+from inference.errors import SettingsInvalid
+
+Settings = TypeVar("Settings")
+
+
+def one_of(default: str, *others: str) -> str:
+    """A field that takes one of these words; the first is the default."""
+    return field(default=default, metadata={"words": (default, *others)})
+
+
+def number(default: float, *, low: float, high: float) -> float:
+    """A field that takes a number from `low` to `high`, both allowed."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+def read_settings(cls: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """`cls` with the given values, defaults elsewhere; raises SettingsInvalid for a key or value not allowed.
+
+    cls: a frozen dataclass whose fields were all made by `one_of` or `number`.
+    """
+    known: dict[str, Field[Any]] = {each.name: each for each in fields(cast(Any, cls))}
+    for key in given:
+        if key not in known:
+            raise SettingsInvalid(key, f"there is no setting {key!r}; there are {', '.join(known)}")
+    return cls(**{key: _checked(known[key], value) for key, value in given.items()})
+
+
+def _checked(allowed: Field[Any], value: object) -> str | float:
+    if words := allowed.metadata.get("words"):
+        if value not in words or not isinstance(value, str):
+            raise SettingsInvalid(allowed.name, f"{allowed.name} is one of {', '.join(words)}, not {value!r}")
+        return value
+    low, high = allowed.metadata["range"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise SettingsInvalid(allowed.name, f"{allowed.name} is a number from {low:g} to {high:g}, not {value!r}")
+    return float(value)

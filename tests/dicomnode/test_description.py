@@ -1,0 +1,97 @@
+"""Names, numbers and windows of derived images."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicomnode import description
+from dicomnode.source_image import SourceImage, read_source_image
+from tests.builders_dicom import card_for, job_facts, with_bytes, write_ct_series
+
+
+def image(**attributes: Any) -> SourceImage:
+    header = Dataset()
+    for keyword, value in attributes.items():
+        setattr(header, keyword, value)
+    return SourceImage(Path("none"), header, {})
+
+
+IMAGE_TYPES = [
+    ("CT", "", "MAR", "ORIGINAL\\PRIMARY\\AXIAL\\CT_SOM5 SPI", "DERIVED\\SECONDARY\\AXIAL\\\\MAR"),
+    ("CT", "", "DENOISED", "DERIVED\\SECONDARY\\AXIAL\\\\MAR", "DERIVED\\SECONDARY\\AXIAL\\\\MAR\\DENOISED"),
+    ("CT", "", "MAR", "DERIVED\\SECONDARY\\AXIAL\\\\MAR", "DERIVED\\SECONDARY\\AXIAL\\\\MAR"),
+    ("PT", "", "DENOISED", "ORIGINAL\\PRIMARY", "DERIVED\\PRIMARY\\\\DENOISED"),
+    ("PT", "", "DENOISED", "DERIVED\\SECONDARY", "DERIVED\\PRIMARY\\\\DENOISED"),
+    ("PT", "CT", "SYNTHETIC", "ORIGINAL\\PRIMARY", "DERIVED\\SECONDARY\\AXIAL\\\\SYNTHETIC"),
+    ("MR", "", "MOCO", "ORIGINAL\\PRIMARY\\M\\ND", "DERIVED\\SECONDARY\\M\\MOCO"),
+    ("MR", "", "MOCO", "DERIVED\\PRIMARY\\AXIAL\\NORM", "DERIVED\\SECONDARY\\AXIAL\\NORM\\MOCO"),
+    ("MR", "", "MOCO", "ORIGINAL\\PRIMARY", "DERIVED\\SECONDARY\\OTHER\\MOCO"),
+    ("MR", "CT", "SYNTHETIC", "DERIVED\\PRIMARY\\M\\ND\\X", "DERIVED\\SECONDARY\\AXIAL\\\\SYNTHETIC"),
+]
+
+
+@pytest.mark.parametrize(("modality", "to", "token", "before", "after"), IMAGE_TYPES)
+def test_c11_image_type_says_derived_by_what_and_keeps_earlier_steps(
+    modality: str, to: str, token: str, before: str, after: str
+) -> None:
+    source = image(Modality=modality, ImageType=before.split("\\"))
+    assert description.image_type(source, card_for(modality, to=to, token=token)) == after.split("\\")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [("3", 307), ("", 9007), ("0", 7), ("-2", 9007), ("21474836", 2147483607), ("21474837", 9007)],
+)
+def test_c7_the_series_number_follows_from_the_sources(number: str, expected: int) -> None:
+    assert description.series_number(image(SeriesNumber=number), card_for("CT"), job_facts()) == expected
+
+
+def test_c8_the_description_is_the_sources_cut_and_ours_in_64_characters(tmp_path: Path) -> None:
+    for long, expected in (
+        ("Hip 1.0", "Hip 1.0 identity (AI)"),
+        ("x" * 64, "x" * 50 + " identity (AI)"),
+        ("", "identity (AI)"),
+    ):
+        source = read_source_image(write_ct_series(tmp_path, slices=1, SeriesDescription=long)[0])
+        assert description.series_description(source, card_for("CT")) == expected
+    path = write_ct_series(tmp_path, slices=1, SeriesDescription="######")[0]
+    with_bytes(path, b"######", b"H\xfcfte ")
+    assert description.series_description(read_source_image(path), card_for("CT")) == "identity (AI)"
+
+
+def test_c24_the_comment_warns(tmp_path: Path) -> None:
+    assert "not for diagnosis" in description.image_comments(card_for("CT"), job_facts())
+    synthetic = description.image_comments(card_for("PT", to="CT"), job_facts(content_qualification="PRODUCT"))
+    assert "Synthetic image" in synthetic and "compare with the source" in synthetic
+
+
+def test_c6_numbers_are_the_sources_when_each_has_its_own() -> None:
+    numbered = [image(InstanceNumber=number) for number in ("9", "7", "5")]
+    assert description.instance_numbers(numbered) == [9, 7, 5]
+    assert description.instance_numbers([*numbered, image(InstanceNumber="7")]) == [1, 2, 3, 4]
+    assert description.instance_numbers([*numbered, image()]) == [1, 2, 3, 4]
+
+
+def test_p4_image_indices_count_the_derived_slices_in_the_sources_direction() -> None:
+    assert description.image_indices([image(ImageIndex=index) for index in (3, 2, 1)]) == [3, 2, 1]
+    assert description.image_indices([image(ImageIndex=index) for index in (161, 160, 159)]) == [3, 2, 1]
+    assert description.image_indices([image(ImageIndex=index) for index in (40, 41, 42)]) == [1, 2, 3]
+    assert description.image_indices([image(), image()]) == [1, 2]
+
+
+def test_laterality_is_the_sources_or_open_or_left_out() -> None:
+    assert description.laterality(image(BodyPartExamined="KNEE", Laterality="L")) == "L"
+    assert description.laterality(image(BodyPartExamined="EXTREMITY")) == ""
+    assert description.laterality(image(BodyPartExamined="CHEST", Laterality="")) is None
+    assert description.laterality(image(BodyPartExamined="KNEE", ImageLaterality="R")) is None
+
+
+def test_c27_windows_below_one_are_not_kept_and_new_ones_have_a_width() -> None:
+    assert description.keeps_window(image(WindowCenter=["40", "-600"], WindowWidth=["400", "1500"]))
+    for centers, widths in ((["40"], ["0"]), (["40"], ["400", "1"]), ([], [])):
+        assert not description.keeps_window(image(WindowCenter=centers, WindowWidth=widths))
+    assert description.new_window(7.0, "CT") == {"WindowCenter": "40", "WindowWidth": "400"}
+    assert description.new_window(9000.0, "PT") == {"WindowCenter": "4500", "WindowWidth": "9000"}
+    assert description.new_window(0.0, "PT")["WindowWidth"] == "1"

@@ -1,0 +1,208 @@
+"""What enters is one stack of images that may be processed, or is refused with a stable reason code."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from dicomnode.errors import SeriesUnusable
+from dicomnode.input_gate import images_of_one_stack
+from dicomnode.load import load_volume
+from dicomnode.uids import MANUFACTURER, MODEL_NAME
+from tests.builders_dicom import (
+    card_for,
+    code,
+    derived_datasets,
+    with_bytes,
+    write_ct_series,
+    write_instance,
+    write_mr_series,
+    write_pet_series,
+)
+
+Writer = Callable[..., list[Path]]
+SECONDARY_CAPTURE, DOSE_SR = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.88.67"
+
+
+def refusal_of(files: list[Path]) -> str:
+    with pytest.raises(SeriesUnusable) as refusal:
+        load_volume(files)
+    message = str(refusal.value)
+    assert re.fullmatch("[a-z]+(-[a-z]+)*", refusal.value.reason_code)
+    assert len(message.split()) > 6, "the message must say what to do"
+    assert "Phantom" not in message and "PHANTOM-1" not in message and "19500101" not in message
+    return refusal.value.reason_code
+
+
+def only_slice(which: int, **attributes: Any) -> Callable[[int, Dataset], None]:
+    def spoil(k: int, dataset: Dataset) -> None:
+        for keyword, value in attributes.items():
+            if k == which and value is None:
+                delattr(dataset, keyword)
+            elif k == which:
+                setattr(dataset, keyword, value)
+
+    return spoil
+
+
+REFUSED_EVERYWHERE: list[tuple[str, Writer, dict[str, Any]]] = [
+    ("missing-uid", write_ct_series, {"StudyInstanceUID": ""}),
+    ("missing-uid", write_ct_series, {"SOPClassUID": ""}),
+    ("missing-uid", write_ct_series, {"SOPInstanceUID": ""}),
+    ("missing-uid", write_ct_series, {"FrameOfReferenceUID": None}),
+    ("patient-id-missing", write_ct_series, {"PatientID": None}),
+    ("no-positions", write_ct_series, {"ImagePositionPatient": None}),
+    ("no-positions", write_mr_series, {"ImageOrientationPatient": None}),
+    ("pixel-spacing-missing", write_ct_series, {"PixelSpacing": None}),
+    ("pixel-spacing-missing", write_ct_series, {"PixelSpacing": ["0", "1"]}),
+    ("no-images", write_ct_series, {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}),
+    ("no-images", write_ct_series, {"SOPClassUID": SECONDARY_CAPTURE}),
+    ("modality-contradicts", write_ct_series, {"Modality": "MR"}),
+    ("not-grey", write_ct_series, {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}),
+    ("not-grey", write_ct_series, {"PhotometricInterpretation": "PALETTE COLOR"}),
+    ("not-grey", write_pet_series, {"PhotometricInterpretation": "MONOCHROME1"}),
+    ("bits-allocated", write_mr_series, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}),
+    ("bits-allocated", write_mr_series, {"BitsAllocated": 32}),
+    ("pixel-layout", write_ct_series, {"HighBit": 15}),
+    ("pixel-layout", write_ct_series, {"Rows": None}),
+    ("pixel-layout", write_ct_series, {"PixelRepresentation": None}),
+    ("temporal-series", write_pet_series, {"SeriesType": ["DYNAMIC", "IMAGE"], "NumberOfTimeSlices": 3}),
+    ("temporal-series", write_pet_series, {"SeriesType": ["GATED", "IMAGE"]}),
+    ("not-magnitude", write_mr_series, {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}),
+    ("diffusion", write_mr_series, {"DiffusionBValue": 800.0}),
+    ("multi-frame", write_ct_series, {"NumberOfFrames": 4}),
+    ("multi-frame", write_ct_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}),
+    ("multi-frame", write_mr_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}),
+    ("lossy", write_ct_series, {"LossyImageCompression": "01", "LossyImageCompressionRatio": "9"}),
+    ("quality-control-image", write_ct_series, {"QualityControlImage": "YES"}),
+    ("series-time-missing", write_pet_series, {"SeriesTime": ""}),
+    ("corrections-contradict", write_pet_series, {"DecayCorrection": "NONE"}),
+    ("modality-lut", write_mr_series, {"ModalityLUTSequence": [code("1", "2", "3")]}),
+    ("own-output", write_ct_series, {"ManufacturerModelName": MODEL_NAME}),
+    ("own-output", write_ct_series, {"DerivationCodeSequence": [code("MAR", "99DCMNODE", "x")]}),
+]
+
+
+@pytest.mark.parametrize(("reason_code", "write", "changes"), REFUSED_EVERYWHERE)
+def test_a_series_is_refused_with_its_reason(
+    tmp_path: Path, reason_code: str, write: Writer, changes: dict[str, Any]
+) -> None:
+    assert refusal_of(write(tmp_path, **changes)) == reason_code
+
+
+MIXED: list[tuple[str, Writer, dict[str, Any]]] = [
+    ("mixed-study", write_ct_series, {"StudyInstanceUID": "1.2.3"}),
+    ("mixed-series", write_ct_series, {"SeriesInstanceUID": "1.2.3"}),
+    ("mixed-patient", write_ct_series, {"PatientID": "PHANTOM-2"}),
+    ("mixed-frame-of-reference", write_ct_series, {"FrameOfReferenceUID": "1.2.3"}),
+    ("mixed-orientation", write_ct_series, {"ImageOrientationPatient": ["1", "0", "0", "0", "0.99", "0.14"]}),
+    ("mixed-spacing", write_ct_series, {"PixelSpacing": ["1.0", "1.1"]}),
+    ("mixed-size", write_ct_series, {"Rows": 32}),
+    ("mixed-kernel", write_ct_series, {"ConvolutionKernel": "B70f"}),
+    ("mixed-image-type", write_ct_series, {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}),
+    ("mixed-units", write_pet_series, {"Units": "GML"}),
+    ("mixed-corrections", write_pet_series, {"CorrectedImage": ["DECY", "ATTN"]}),
+    ("mixed-series-time", write_pet_series, {"SeriesTime": "102001"}),
+    ("mixed-echo", write_mr_series, {"EchoTime": "80"}),
+    ("mixed-time", write_mr_series, {"TemporalPositionIdentifier": "2"}),
+    ("mixed-photometric", write_mr_series, {"PhotometricInterpretation": "MONOCHROME1"}),
+    ("quality-control-image", write_ct_series, {"QualityControlImage": "YES"}),
+    ("multi-frame", write_ct_series, {"NumberOfFrames": 2}),
+    ("lossy", write_ct_series, {"LossyImageCompression": "01"}),
+    ("same-position", write_ct_series, {"ImagePositionPatient": ["-32", "-32", "100"]}),
+]
+
+
+@pytest.mark.parametrize(("reason_code", "write", "changes"), MIXED)
+def test_i4_one_image_that_does_not_belong_refuses_the_series(
+    tmp_path: Path, reason_code: str, write: Writer, changes: dict[str, Any]
+) -> None:
+    assert refusal_of(write(tmp_path, each=only_slice(2, **changes))) == reason_code
+
+
+def test_i2_a_localizer_inside_a_series_is_left_out(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path, slices=5, each=only_slice(4, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
+    volume, images = load_volume(files)
+    assert volume.values.shape[0] == len(images) == 4
+
+
+def test_i3_a_picture_without_place_and_a_dose_report_are_left_out(tmp_path: Path) -> None:
+    def spoil(k: int, dataset: Dataset) -> None:
+        if k == 4:
+            del dataset.ImagePositionPatient
+        if k == 5:
+            dataset.SOPClassUID = DOSE_SR
+            del dataset.PixelData
+
+    assert len(load_volume(write_ct_series(tmp_path, slices=6, each=spoil))[1]) == 4
+
+
+def test_i1_the_same_instance_twice_counts_once_and_other_content_under_its_uid_is_refused(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path)
+    twin = tmp_path / "twin.dcm"
+    twin.write_bytes(files[0].read_bytes())
+    assert len(load_volume([*files, twin])[1]) == 4
+    twin.write_bytes(files[0].read_bytes()[:-2] + b"\x07\x01")
+    assert refusal_of([*files, twin]) == "instance-conflict"
+
+
+def test_i12_a_lossy_source_is_taken_when_the_admin_allows_it(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path, LossyImageCompression="01", LossyImageCompressionRatio="8")
+    assert load_volume(files, accept_lossy=True)[0].values.shape[0] == 4
+
+
+def test_i13_what_we_derived_is_never_processed_again(tmp_path: Path) -> None:
+    paths = []
+    for k, dataset in enumerate(derived_datasets(write_ct_series(tmp_path / "ct"), card_for("CT"))):
+        paths.append(tmp_path / f"{k}.dcm")
+        dataset.save_as(paths[-1])
+    assert refusal_of(paths) == "own-output"
+
+
+def test_i13_what_another_wrote_over_our_result_is_known_by_its_contributing_equipment(tmp_path: Path) -> None:
+    ours = Dataset()
+    ours.Manufacturer = MANUFACTURER
+    assert refusal_of(write_ct_series(tmp_path, ContributingEquipmentSequence=[ours])) == "own-output"
+
+
+def test_an_empty_patient_id_and_several_kernels_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path, PatientID="", PatientName="", ConvolutionKernel=["Br38f", "3"])
+    volume, _ = load_volume(files)
+    assert volume.acquisition.convolution_kernel == "Br38f\\3"
+
+
+def test_i9_a_slope_that_varies_is_taken(tmp_path: Path) -> None:
+    def spoil(k: int, dataset: Dataset) -> None:
+        dataset.RescaleIntercept = -1024 + k
+
+    volume, _ = load_volume(write_ct_series(tmp_path, each=spoil))
+    assert [float(volume.values[k, 0, 0]) for k in range(4)] == [-1000.0 + k for k in range(4)]
+
+
+def test_i12_a_lossy_source_that_does_not_say_how_lossy_is_refused_even_then(tmp_path: Path) -> None:
+    with pytest.raises(SeriesUnusable, match="ratio"):
+        load_volume(write_ct_series(tmp_path, LossyImageCompression="01"), accept_lossy=True)
+
+
+def test_a_number_that_is_none_is_refused_and_not_a_crash(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path, KVP="123456")
+    for path in files:
+        with_bytes(path, b"123456", b"12O kV")
+    assert refusal_of(files) == "unreadable"
+
+
+def test_an_empty_series_is_refused() -> None:
+    with pytest.raises(SeriesUnusable, match="no CT, PET or MR"):
+        images_of_one_stack([], accept_lossy=False)
+
+
+def test_a_report_that_stands_alone_is_refused(tmp_path: Path) -> None:
+    report = Dataset()
+    report.SOPClassUID, report.SOPInstanceUID, report.Modality = DOSE_SR, generate_uid(), "SR"
+    path = tmp_path / "report.dcm"
+    write_instance(path, report)
+    assert refusal_of([path]) == "no-images"

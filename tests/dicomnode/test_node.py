@@ -1,0 +1,73 @@
+"""The root joins every room, keeps torch away from the port, and says clearly what it cannot do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicomnode.config import Config, load_config
+from dicomnode.node import Node, children, refuse_what_needs_a_restart
+from dicomnode.errors import ConfigFault
+from tests.peers import RunningNode, free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+def config(folder: Path, *, port: int = 0, more: str = "") -> Config:
+    folder.mkdir(exist_ok=True)
+    (folder / "node.toml").write_text(f'[node]\nport = {port}\ndata_folder = "../var"\n{more}')
+    (folder / "rules.toml").write_text("")
+    return load_config(folder)
+
+
+def test_the_process_with_the_port_never_imports_torch() -> None:
+    code = "import sys, dicomnode.node, dicomnode.worker, dicomnode.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_running_node_has_a_worker_per_device_and_one_that_sends(tmp_path: Path) -> None:
+    workers = '[[workers]]\ndevice = "cpu"\n[[workers]]\ndevice = "cuda:0"\n'
+    made = children(config(tmp_path / "config", more=workers), tmp_path / "var" / "config-in-force")
+    assert [child.arguments[0] for child in made] == ["work", "work", "send"]
+    assert len({child.executor_id for child in made}) == 3
+
+
+def test_a_port_that_is_taken_is_said_to_be_so(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        node = Node(config(tmp_path / "config", port=taken.getsockname()[1]))
+        with pytest.raises(OSError, match="in use"):
+            node.start()
+        node.stop()
+
+
+def test_keys_that_need_a_restart_are_refused_at_reload(tmp_path: Path) -> None:
+    old = config(tmp_path / "config", port=1104)
+    with pytest.raises(ConfigFault, match="port"):
+        refuse_what_needs_a_restart(old, config(tmp_path / "config", port=1105))
+    refuse_what_needs_a_restart(old, config(tmp_path / "config", port=1104, more="[peers.new]\nae_title = 'NEW'\n"))
+
+
+def test_a_node_starts_drains_at_sigterm_and_leaves_no_process(tmp_path: Path) -> None:
+    node = RunningNode(tmp_path, free_port(), rules="").start()
+    processes = wait_until(lambda: (found := node.processes()) and len(found) == 3 and found)
+    assert set(processes) == {"node", "work", "send"}
+    assert node.stop() == 0
+    assert not [one for one in processes.values() if Path(f"/proc/{one}").exists()]
+
+
+def test_children_keep_the_config_in_force_when_the_files_go_bad(tmp_path: Path) -> None:
+    node = RunningNode(tmp_path, free_port(), rules="").start()
+    wait_until(lambda: "listens to send" in node.log(), what="the sender listening")
+    (node.config / "node.toml").write_text("this is no TOML")
+    before = wait_until(lambda: node.processes().get("send"))
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: node.log().count("listens to send") >= 2, what="the sender listening again")
+    assert node.stop() == 0

@@ -1,0 +1,185 @@
+"""Stored pixels are read exactly, whole or not at all, and padding is known from anatomy."""
+
+from pathlib import Path
+from typing import Any
+
+import gdcm
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from dicomnode.errors import SeriesUnusable
+from dicomnode.load import load_volume
+from dicomnode.pixels import stored_pixels
+from dicomnode.source_image import read_source_image
+from tests.builders_dicom import ct_values, write_ct_series, write_instance, write_mr_series
+
+SYNTAXES = [
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    RLELossless,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+]
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.keyword)
+def test_every_transfer_syntax_gives_the_same_values(tmp_path: Path, syntax: Any, signed: bool) -> None:
+    values = ct_values(2, 37, 51)
+    intercept = 0.0 if signed else -1024.0
+    files = write_ct_series(tmp_path, values=values, intercept=intercept, transfer_syntax_uid=syntax)
+    assert (load_volume(files)[0].values == values).all()
+
+
+@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14", "JPEGLosslessProcess14_1"])
+def test_jpeg_lossless_is_read_exactly(tmp_path: Path, syntax: str) -> None:
+    values = ct_values(2, 40, 48)
+    for path in write_ct_series(tmp_path / "plain", values=values):
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        (tmp_path / "jpeg").mkdir(exist_ok=True)
+        writer.SetFileName(str(tmp_path / "jpeg" / path.name))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+    files = sorted((tmp_path / "jpeg").iterdir())
+    assert dcmread(files[0]).file_meta.TransferSyntaxUID.is_compressed
+    assert (load_volume(files)[0].values == values).all()
+
+
+def test_bits_above_the_stored_ones_are_not_values(tmp_path: Path) -> None:
+    def spoil(k: int, dataset: Dataset) -> None:
+        stored = np.frombuffer(dataset.PixelData, "<u2") | 0x8000  # an old overlay in bit 15
+        dataset.PixelData = stored.tobytes()
+
+    files = write_ct_series(tmp_path, each=spoil)
+    assert (load_volume(files)[0].values == ct_values(4, 64, 64)).all()
+
+
+def test_monochrome1_values_are_not_turned_round(tmp_path: Path) -> None:
+    files = write_mr_series(tmp_path, PhotometricInterpretation="MONOCHROME1")
+    plain = write_mr_series(tmp_path / "plain")
+    assert (load_volume(files)[0].values == load_volume(plain)[0].values).all()
+
+
+def test_a_modality_lut_is_applied(tmp_path: Path) -> None:
+    lut = Dataset()
+    lut.LUTDescriptor, lut.ModalityLUTType = [256, 0, 16], "HU"
+    lut.add_new("LUTData", "OW", (np.arange(256) * 3).astype("<u2").tobytes())
+    lut["LUTDescriptor"].VR = "US"
+    stored = np.arange(64 * 64).reshape(1, 64, 64) % 256
+    files = write_ct_series(
+        tmp_path, values=stored, intercept=0, RescaleSlope=None, RescaleIntercept=None, ModalityLUTSequence=[lut]
+    )
+    assert (load_volume(files)[0].values == stored * 3).all()
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(SeriesUnusable) as refusal:
+        stored_pixels(read_source_image(path))
+    return refusal.value.reason_code
+
+
+@pytest.mark.parametrize("length", [0, 100, 8190, 8194, 16384])
+def test_i14_pixel_data_of_another_length_are_refused(tmp_path: Path, length: int) -> None:
+    path = write_ct_series(tmp_path, slices=1, each=lambda k, dataset: setattr(dataset, "PixelData", b"\0" * length))[0]
+    assert refusal_of(path) == "pixel-data-length"
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    path = write_ct_series(tmp_path, slices=1)[0]
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert refusal_of(path) in ("pixel-data-length", "undecodable", "no-pixel-data")
+
+
+def test_an_image_without_pixels_is_refused(tmp_path: Path) -> None:
+    assert refusal_of(write_ct_series(tmp_path, slices=1, PixelData=None)[0]) == "no-pixel-data"
+
+
+def test_a_broken_code_stream_is_refused(tmp_path: Path) -> None:
+    path = write_ct_series(tmp_path, slices=1, transfer_syntax_uid=JPEG2000Lossless)[0]
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\xff\x4f\xff\x51")
+    content[start : start + 40] = bytes(40)
+    path.write_bytes(content)
+    assert refusal_of(path) == "undecodable"
+
+
+def test_a_transfer_syntax_nobody_decodes_is_refused(tmp_path: Path) -> None:
+    path = write_ct_series(tmp_path, slices=1)[0]
+    dataset = dcmread(path)
+    write_instance(path, dataset)
+    content = path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0")
+    path.write_bytes(content)
+    assert refusal_of(path) == "undecodable"
+
+
+def circle(rows: int = 64) -> Any:
+    j, i = np.mgrid[0:rows, 0:rows]
+    return (j - rows / 2 + 0.5) ** 2 + (i - rows / 2 + 0.5) ** 2 < (rows / 2 - 1) ** 2
+
+
+@pytest.mark.parametrize("padding_hu", [-3024, -2048, -2000])
+def test_the_constant_of_the_corners_below_air_is_outside_though_no_attribute_names_it(
+    tmp_path: Path, padding_hu: int
+) -> None:
+    values = np.where(circle(), ct_values(2, 64, 64), padding_hu)
+    volume, images = load_volume(write_ct_series(tmp_path, values=values))
+    assert volume.outside is not None and (volume.outside == ~circle()).all()
+    assert images[0].outside_values is not None and list(images[0].outside_values) == [padding_hu]
+
+
+def test_declared_padding_is_outside_whatever_vr_it_was_written_with(tmp_path: Path) -> None:
+    values = np.where(circle(), ct_values(2, 64, 64), -2000)
+
+    def spoil(k: int, dataset: Dataset) -> None:
+        dataset.add_new("PixelPaddingValue", "US", 0x10000 - 2000)  # signed pixels, unsigned VR
+
+    volume, _ = load_volume(write_ct_series(tmp_path, values=values, intercept=0, each=spoil))
+    assert volume.outside is not None and (volume.outside == ~circle()).all()
+
+
+def test_a_range_of_padding_keeps_each_voxels_own_value(tmp_path: Path) -> None:
+    values = np.where(circle(), ct_values(1, 64, 64), -1500)
+    values[0, :5, :5] = -1400
+
+    def spoil(k: int, dataset: Dataset) -> None:
+        dataset.add_new("PixelPaddingValue", "SS", -1500)
+        dataset.add_new("PixelPaddingRangeLimit", "SS", -1300)
+
+    volume, images = load_volume(write_ct_series(tmp_path, values=values, intercept=0, each=spoil))
+    assert volume.outside is not None and images[0].outside_values is not None
+    assert (images[0].outside_values == values[volume.outside]).all()
+
+
+def test_a_dark_streak_inside_the_body_is_not_padding_though_it_has_its_value(tmp_path: Path) -> None:
+    values = ct_values(1, 64, 64)
+    values[values == -1000] = -1024
+    values[0, 30:32, 30:40] = -1024  # a streak clipped at the lowest value
+    files = write_ct_series(tmp_path, values=values, each=lambda k, d: d.add_new("PixelPaddingValue", "US", 0))
+    volume, _ = load_volume(files)
+    assert volume.outside is not None
+    assert volume.outside[0, 0, 0] and not volume.outside[0, 30:32, 30:40].any()
+
+
+def test_air_in_the_corners_is_not_padding(tmp_path: Path) -> None:
+    for folder, air in (("a", -1000), ("b", -1024)):
+        values = np.maximum(ct_values(1, 64, 64), air)
+        assert load_volume(write_ct_series(tmp_path / folder, values=values))[0].outside is None

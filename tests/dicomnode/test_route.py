@@ -1,0 +1,139 @@
+"""A whole series becomes one job per rule it meets: all or nothing, and never from what we made ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicomnode.config import Config, load_config
+from dicomnode.route import job_key, route_series
+from dicomnode.uids import MODEL_NAME
+from inference.pipeline import build_pipeline
+from storage import audit, catalog, jobs
+from storage.catalog import Instance
+from storage.database import Database
+from storage.errors import StaleState
+from storage.jobs import State
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+NODE = '[node]\n[peers.pacs]\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
+RULES = """
+[[rules]]
+name = "metal"
+when = 'Modality == "CT" && SeriesDescription.matches("(?i)hip")'
+run = "ct_metal_artifact_reduction"
+send_to = ["pacs"]
+priority = "stat"
+[[rules]]
+name = "noise"
+when = 'Modality == "CT"'
+run = "ct_denoising"
+send_to = ["pacs"]
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database.open(f"sqlite:///{tmp_path}/node.sqlite")
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "node.toml").write_text(NODE)
+    (tmp_path / "config" / "rules.toml").write_text(RULES)
+    return load_config(tmp_path / "config")
+
+
+def received(database: Database, count: int, *, first: int = 0, **header: Any) -> None:
+    values = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", **header}
+    with database.begin() as connection:
+        catalog.add_instances(
+            connection,
+            [
+                Instance(f"1.2.3.{k}", values["SOPClassUID"], "1.2.840.10008.1.2.1", "1.2.3", "1.2", "scanner", NOW, "", 1,
+                         values)
+                for k in range(first, first + count)
+            ],
+        )  # fmt: skip
+
+
+def routed(database: Database, config: Config) -> list[jobs.Job]:
+    with database.read() as connection:
+        (series,) = catalog.open_series(connection)
+        instances = catalog.series_instances(connection, series.series_instance_uid)
+    return route_series(database, series, instances, config=config, because="quiet", now=NOW)
+
+
+def test_every_rule_that_is_met_makes_its_job(database: Database, config: Config) -> None:
+    received(database, 3, SeriesDescription="Hip left")
+    made = routed(database, config)
+    assert [(job.rule, job.pipeline, job.priority, job.state) for job in made] == [
+        ("metal", "ct_metal_artifact_reduction", 0, State.WAITING),
+        ("noise", "ct_denoising", 1, State.WAITING),
+    ]
+    with database.read() as connection:
+        assert catalog.open_series(connection) == []
+        assert jobs.job_sources(connection, made[0].id) == ("1.2.3.0", "1.2.3.1", "1.2.3.2")
+
+
+def test_the_audit_says_of_every_rule_why_it_met_or_not(database: Database, config: Config) -> None:
+    received(database, 3)
+    routed(database, config)
+    with database.read() as connection:
+        closed = next(entry for entry in audit.entries(connection) if entry.event == "series closed")
+    metal, noise = closed.details["rules"]
+    assert not metal["met"] and "SeriesDescription is absent" in metal["reason"]
+    assert noise["met"]
+
+
+def test_an_instance_that_comes_meanwhile_leaves_everything_open(database: Database, config: Config) -> None:
+    received(database, 3)
+    with database.read() as connection:
+        (series,) = catalog.open_series(connection)
+        instances = catalog.series_instances(connection, series.series_instance_uid)
+    received(database, 1, first=3)
+    with pytest.raises(StaleState):
+        route_series(database, series, instances, config=config, because="quiet", now=NOW)
+    with database.read() as connection:
+        assert len(catalog.open_series(connection)) == 1
+        assert jobs.list_jobs(connection) == []
+
+
+def test_what_we_derived_is_never_routed_again(database: Database, config: Config) -> None:
+    received(database, 3, ManufacturerModelName=MODEL_NAME)
+    assert routed(database, config) == []
+    with database.read() as connection:
+        assert catalog.open_series(connection) == []
+
+
+def test_a_late_instance_makes_a_new_generation_that_supersedes_the_old(database: Database, config: Config) -> None:
+    received(database, 3)
+    (old,) = routed(database, config)
+    received(database, 1, first=3)
+    (new,) = routed(database, config)
+    assert new.generation == 2 and new.key != old.key
+    with database.read() as connection:
+        assert jobs.get_job(connection, old.id).state is State.SUPERSEDED
+
+
+def test_a_late_localizer_changes_no_job(database: Database, config: Config) -> None:
+    received(database, 3)
+    (old,) = routed(database, config)
+    received(database, 1, first=3, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    (same,) = routed(database, config)
+    assert same.id == old.id and same.state is State.WAITING and same.generation == 2
+
+
+def test_the_key_knows_everything_that_decides_the_result() -> None:
+    card = build_pipeline("ct_denoising", {}).card
+    key = job_key(card, {}, ["1.2", "1.3"])
+    assert key == job_key(card, {}, ["1.3", "1.2"])
+    assert len({key, job_key(card, {"strength": 0.5}, ["1.2", "1.3"]), job_key(card, {}, ["1.2"])}) == 3

@@ -1,0 +1,244 @@
+"""What is acknowledged is in the ledger; what is not is sent again, and only that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
+
+from dicomnode.errors import PeerUnreachable
+from dicomnode.peer import Peer
+from dicomnode.send import Courier, deliver, echo_peer, ledger_state
+from storage import catalog, deliveries, jobs
+from storage.catalog import Instance
+from storage.database import Database
+from storage.instance_files import InstanceFiles
+from storage.jobs import Event, NewJob, State
+from storage.ledger import DeliveryState, LedgerState
+from tests.builders_dicom import write_ct_series
+from tests.peers import free_port
+
+NOW = datetime.now(UTC)
+
+
+class Archive:
+    """A PACS that answers as it is told: statuses by count, an abort after so many."""
+
+    def __init__(self, *, sop_class: str = CTImageStorage, syntaxes: Any = None) -> None:
+        self.received: dict[str, Any] = {}
+        self.statuses: list[int] = []
+        self.abort_after: int | None = None
+        self.asked = 0
+        self.entity = AE("ARCHIVE")
+        self.entity.add_supported_context(Verification)
+        self.entity.add_supported_context(sop_class, syntaxes or ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
+        self.server: Any = self.entity.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)]
+        )
+        self.peer = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=self.server.server_address[1])
+
+    def _on_store(self, event: evt.Event) -> int:
+        self.asked += 1
+        if self.abort_after is not None and self.asked > self.abort_after:
+            event.assoc.abort()
+            return 0xC000
+        status = self.statuses.pop(0) if self.statuses else 0x0000
+        if status in (0x0000, 0x0111, 0xB000):
+            dataset = event.dataset
+            dataset.file_meta = event.file_meta
+            self.received[str(event.request.AffectedSOPInstanceUID)] = dataset
+        return status
+
+
+@pytest.fixture
+def archive() -> Iterator[Callable[..., Archive]]:
+    made: list[Archive] = []
+
+    def make(**options: Any) -> Archive:
+        made.append(Archive(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.entity.shutdown()
+
+
+@pytest.fixture
+def courier(tmp_path: Path) -> Iterator[Courier]:
+    database = Database.open(f"sqlite:///{tmp_path}/node.sqlite")
+    database.migrate()
+    yield Courier(
+        database=database,
+        files=InstanceFiles(tmp_path / "var"),
+        ae_title="DICOMNODE",
+        retry_first_s=30,
+        retry_longest_s=600,
+        give_up_after_days=3,
+    )
+    database.close()
+
+
+@pytest.fixture
+def job_id(courier: Courier, tmp_path: Path) -> int:
+    """A derived job of four instances with one destination."""
+    paths = write_ct_series(tmp_path / "derived", slices=4)
+    instances = []
+    for path in paths:
+        dataset = dcmread(path)
+        courier.files.keep_derived(dataset.SOPInstanceUID, path.read_bytes())
+        instances.append(
+            Instance(
+                dataset.SOPInstanceUID, CTImageStorage, dataset.file_meta.TransferSyntaxUID, dataset.SeriesInstanceUID,
+                dataset.StudyInstanceUID, "", NOW, "", 1, {},
+            )
+        )  # fmt: skip
+    with courier.database.begin() as connection:
+        new = NewJob("k", "1.2.3", "1.2", 1, "rule", "ct_denoising", "1", {}, ("1.2.3.4",), 1, ("archive",), NOW)
+        job, _ = jobs.add_job(connection, new)
+        jobs.move_job(connection, job.id, Event.CLAIM, expected=State.WAITING, now=NOW)
+        series_uid = instances[0].series_instance_uid
+        catalog.add_derived_series(connection, series_uid, instances)
+        jobs.move_job(
+            connection, job.id, Event.FINISH, expected=State.RUNNING, derived_series_instance_uid=series_uid, now=NOW
+        )
+        deliveries.plan_deliveries(connection, job.id, [one.sop_instance_uid for one in instances], now=NOW)
+    return job.id
+
+
+def state_of(courier: Courier, job_id: int) -> tuple[State, DeliveryState]:
+    with courier.database.read() as connection:
+        return jobs.get_job(connection, job_id).state, deliveries.get_delivery(connection, job_id, "archive").state
+
+
+def test_everything_acknowledged_is_delivered(courier: Courier, job_id: int, archive: Callable[..., Archive]) -> None:
+    pacs = archive()
+    assert deliver(job_id, "archive", pacs.peer, courier) == DeliveryState.DONE
+    assert state_of(courier, job_id) == (State.DELIVERED, DeliveryState.DONE)
+    for uid, received in pacs.received.items():
+        assert received == dcmread(courier.files.path_of(uid))
+
+
+def test_delivering_again_sends_nothing(courier: Courier, job_id: int, archive: Callable[..., Archive]) -> None:
+    pacs = archive()
+    deliver(job_id, "archive", pacs.peer, courier)
+    assert "nothing to do" in deliver(job_id, "archive", pacs.peer, courier)
+    assert pacs.asked == 4
+
+
+def test_only_what_is_missing_is_sent_after_an_abort(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    pacs = archive()
+    pacs.abort_after = 2
+    assert deliver(job_id, "archive", pacs.peer, courier) == "postponed"
+    with courier.database.read() as connection:
+        assert len(deliveries.unsent(connection, job_id, "archive")) == 2
+    pacs.abort_after, pacs.asked = None, 0
+    assert deliver(job_id, "archive", pacs.peer, courier) == DeliveryState.DONE
+    assert pacs.asked == 2 and len(pacs.received) == 4
+
+
+def test_a_peer_that_is_down_postpones_with_a_reason_and_a_growing_wait(courier: Courier, job_id: int) -> None:
+    nobody = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=free_port())
+    waits = []
+    for _ in range(3):
+        assert deliver(job_id, "archive", nobody, courier) == "postponed"
+        with courier.database.read() as connection:
+            delivery = deliveries.get_delivery(connection, job_id, "archive")
+        assert delivery.next_try_at is not None and "cannot be reached" in delivery.reason
+        waits.append((delivery.next_try_at - datetime.now(UTC)).total_seconds())
+    assert 25 < waits[0] < 34 and 50 < waits[1] < 67 and 100 < waits[2] < 133
+
+
+def test_a_peer_that_asks_for_time_gets_it_and_the_others_go_on(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    pacs = archive()
+    pacs.statuses = [0x0000, 0xA700, 0x0000, 0x0000]
+    assert deliver(job_id, "archive", pacs.peer, courier) == "postponed"
+    assert len(pacs.received) == 3
+    assert deliver(job_id, "archive", pacs.peer, courier) == DeliveryState.DONE
+    assert len(pacs.received) == 4
+
+
+def test_a_rejected_instance_fails_the_job_by_name_and_the_others_are_sent(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    pacs = archive()
+    pacs.statuses = [0x0000, 0xC123, 0xB000, 0x0111]
+    assert deliver(job_id, "archive", pacs.peer, courier) == DeliveryState.REJECTED
+    assert len(pacs.received) == 3
+    with courier.database.read() as connection:
+        job = jobs.get_job(connection, job_id)
+    assert job.state is State.FAILED and "archive rejected 1 of 4" in job.reason
+
+
+def test_a_peer_that_takes_only_implicit_vr_gets_the_same_values(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    pacs = archive(syntaxes=[ImplicitVRLittleEndian])
+    assert deliver(job_id, "archive", pacs.peer, courier) == DeliveryState.DONE
+    for uid, received in pacs.received.items():
+        source = dcmread(courier.files.path_of(uid))
+        assert received.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+        assert received.PixelData == source.PixelData
+        assert received.PatientName == source.PatientName
+
+
+def test_a_peer_that_takes_no_such_sop_class_is_waited_for_and_says_why(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    assert deliver(job_id, "archive", archive(sop_class=MRImageStorage).peer, courier) == "postponed"
+    with courier.database.read() as connection:
+        assert "SOP class" in deliveries.get_delivery(connection, job_id, "archive").reason
+
+
+def test_after_its_days_a_delivery_is_failed_and_never_dropped(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    nobody = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=free_port())
+    with courier.database.begin() as connection:
+        deliveries.postpone(
+            connection, job_id, "archive", next_try_at=NOW, reason="down", now=NOW - timedelta(days=3, minutes=1)
+        )
+    assert deliver(job_id, "archive", nobody, courier) == "abandoned"
+    assert state_of(courier, job_id) == (State.FAILED, DeliveryState.ABANDONED)
+
+
+def test_a_destination_that_left_the_config_is_waited_for(courier: Courier, job_id: int) -> None:
+    assert deliver(job_id, "archive", None, courier) == "postponed"
+
+
+def test_an_echo_takes_a_time_or_says_who_cannot_be_reached(archive: Callable[..., Archive]) -> None:
+    assert 0 < echo_peer(archive().peer, ae_title="DICOMNODE") < 10
+    with pytest.raises(PeerUnreachable, match="NOBODY"):
+        echo_peer(
+            Peer(name="nobody", ae_title="NOBODY", host="127.0.0.1", port=free_port()), ae_title="DICOMNODE"
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (0x0000, LedgerState.DONE),
+        (0x0111, LedgerState.DONE),
+        (0xB000, LedgerState.WARNING),
+        (0xB006, LedgerState.WARNING),
+        (0xB007, LedgerState.WARNING),
+        (0xA700, LedgerState.WAITING),
+        (0xA7FF, LedgerState.WAITING),
+        (0x0122, LedgerState.REJECTED),
+        (0xA900, LedgerState.REJECTED),
+        (0xC000, LedgerState.REJECTED),
+        (0x0124, LedgerState.REJECTED),
+    ],
+)
+def test_a_status_means_what_the_standard_says(status: int, state: LedgerState) -> None:
+    assert ledger_state(status) is state

@@ -1,0 +1,46 @@
+"""A header is read without pixels, and what cannot be read is refused with a reason."""
+
+from pathlib import Path
+
+import pytest
+
+from dicomnode.errors import SeriesUnusable
+from dicomnode.source_image import read_source_image
+from tests.builders_dicom import write_ct_series
+
+
+def test_the_pixels_stay_on_the_disk(tmp_path: Path) -> None:
+    image = read_source_image(write_ct_series(tmp_path, slices=1)[0])
+    assert "PixelData" not in image.dataset
+    assert 0x7FE00010 not in image.elements
+
+
+def test_values_are_read_as_text_and_number_and_absent_ones_as_none(tmp_path: Path) -> None:
+    path = write_ct_series(tmp_path, slices=1, PatientAge="", ConvolutionKernel=["Br38f", "3"])[0]
+    image = read_source_image(path)
+    assert image.texts("ConvolutionKernel") == ("Br38f", "3")
+    assert image.number("KVP") == 120.0
+    assert (image.text("PatientAge"), image.number("PatientAge"), image.number("EchoTime")) == ("", None, None)
+    assert image.numbers("PixelSpacing") == (1.0, 1.0)
+    assert image.raw("PatientID") == b"PHANTOM-1"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a DICOM file at all" * 20])
+def test_a_file_that_is_no_dicom_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.dcm"
+    path.write_bytes(content)
+    with pytest.raises(SeriesUnusable) as refusal:
+        read_source_image(path)
+    assert refusal.value.reason_code == "unreadable"
+
+
+def test_a_deeply_nested_sequence_is_refused_and_not_a_crash(tmp_path: Path) -> None:
+    depth = 3000
+    path = write_ct_series(tmp_path, slices=1, PatientComments="#" * 8)[0]
+    head = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    before = path.read_bytes()
+    at = before.index(b"\x08\x00\x60\x00CS")  # Modality; the nest sorts in a little late, which readers forgive
+    path.write_bytes(before[:at] + head * depth + before[at:])
+    with pytest.raises(SeriesUnusable) as refusal:
+        read_source_image(path)
+    assert refusal.value.reason_code == "unreadable"

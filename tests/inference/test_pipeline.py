@@ -1,0 +1,105 @@
+"""A pipeline's outcome is held against its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from inference.errors import SettingsInvalid, SourceRefused
+from inference.pipeline import Card, Outcome, build_pipeline, pipeline_names, run_pipeline
+from inference.volume import Acquisition, Geometry, Unit, Volume
+
+CARD = Card(
+    name="made_up",
+    version="1",
+    ordinal=99,
+    label="made up",
+    purpose="Made up",
+    token="MADE",
+    modality="CT",
+    takes=frozenset({Unit.HU}),
+    makes=None,
+    method="plain",
+    intended_use="tests",
+)
+
+
+def source(unit: Unit = Unit.HU, modality: str = "CT") -> Volume:
+    return Volume(np.zeros((2, 4, 4), np.float32), unit, Geometry(np.eye(4), "1.2"), Acquisition(modality))
+
+
+@dataclass
+class Fixed:
+    """Gives back the volume it was made with, or its source."""
+
+    card: Card
+    result: Volume | None = None
+
+    def run(self, source: Volume) -> Outcome:
+        return Outcome(self.result or source)
+
+
+def test_an_honest_outcome_is_passed_on() -> None:
+    given = source()
+    assert run_pipeline(Fixed(CARD), given).volume is given
+
+
+def test_another_modality_is_refused_before_the_pipeline_runs() -> None:
+    with pytest.raises(SourceRefused) as caught:
+        run_pipeline(Fixed(CARD), source(modality="MR"))
+    assert caught.value.reason_code == "wrong-modality"
+
+
+def test_another_unit_is_refused_and_the_message_names_both() -> None:
+    with pytest.raises(SourceRefused, match=r"takes HU.*Bq/ml") as caught:
+        run_pipeline(Fixed(CARD), source(Unit.BQ_PER_ML))
+    assert caught.value.reason_code == "wrong-unit"
+
+
+def test_values_that_are_no_numbers_are_refused() -> None:
+    given = source()
+    given.values[0, 0, 0] = np.nan
+    with pytest.raises(SourceRefused) as caught:
+        run_pipeline(Fixed(CARD), given)
+    assert caught.value.reason_code == "not-finite"
+
+
+def test_a_result_in_another_unit_than_the_cards_is_a_fault_of_the_pipeline() -> None:
+    with pytest.raises(AssertionError, match="promised 1/cm"):
+        run_pipeline(Fixed(replace(CARD, makes=Unit.PER_CM)), source())
+
+
+def test_a_result_on_another_grid_is_a_fault_of_the_pipeline() -> None:
+    given = source()
+    smaller = given.with_values(np.zeros((2, 4, 3), np.float32))
+    elsewhere = replace(given, geometry=Geometry(2 * np.eye(4), "1.2"))
+    for wrong in (smaller, elsewhere):
+        with pytest.raises(AssertionError, match="grid"):
+            run_pipeline(Fixed(CARD, wrong), given)
+
+
+def test_a_result_that_is_not_finite_is_a_fault_of_the_pipeline() -> None:
+    given = source()
+    broken = given.with_values(np.full((2, 4, 4), np.inf, np.float32))
+    with pytest.raises(AssertionError, match="finite"):
+        run_pipeline(Fixed(CARD, broken), given)
+
+
+def test_the_result_has_the_sources_modality_unless_the_card_names_one() -> None:
+    assert CARD.result_modality == "CT"
+    assert replace(CARD, makes_modality="MR").result_modality == "MR"
+
+
+def test_an_unknown_pipeline_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(SettingsInvalid, match="ct_metal_artifact_reduction") as caught:
+        build_pipeline("ct_metal_artefact_reduction", {})
+    assert caught.value.key == "ct_metal_artefact_reduction"
+
+
+def test_a_path_is_not_a_pipelines_name() -> None:
+    for name in ("__init__", "", "..errors", "ct_metal_artifact_reduction.build"):
+        with pytest.raises(SettingsInvalid):
+            build_pipeline(name, {})
+    assert "ct_metal_artifact_reduction" in pipeline_names()
