@@ -60,8 +60,8 @@ def _pet_unit(image: SourceImage) -> Unit:
         )
     if units == "GML" and suv_type not in ("", "BW"):  # PS3.3 C.8.9.1: absent means body weight
         raise SeriesUnusable("suv-type", f"the PET holds SUV of type {suv_type}; only BW (body weight) is understood")
-    if image.number("RescaleSlope") is None:
-        raise SeriesUnusable("rescale-missing", "a PET image has no RescaleSlope; send the series again")
+    if image.number("RescaleSlope") is None or image.number("RescaleIntercept") is None:
+        raise SeriesUnusable("rescale-missing", "a PET image has no RescaleSlope and RescaleIntercept; send it again")
     return PET_UNITS[units]
 
 

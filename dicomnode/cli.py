@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,10 @@ from dicomnode.errors import ConfigFault, NodeFault
 from storage.errors import StorageFault
 
 if TYPE_CHECKING:
+    from storage.audit import Entry
+    from storage.deliveries import Delivery
+    from storage.jobs import Job
+
     from dicomnode.node import Stores
 
 app = typer.Typer(
@@ -135,30 +139,7 @@ def jobs(
         found = job_store.list_jobs(connection, series_instance_uid=series or None, limit=limit)
         rows = [(job, deliveries.job_deliveries(connection, job.id)) for job in found]
     if as_json:
-        _print_json(
-            [
-                {
-                    "id": job.id,
-                    "state": job.state,
-                    "pipeline": job.pipeline,
-                    "rule": job.rule,
-                    "series_instance_uid": job.series_instance_uid,
-                    "derived_series_instance_uid": job.derived_series_instance_uid or None,
-                    "generation": job.generation,
-                    "superseded_by_generation": job.superseded_by_generation,
-                    "attempts": job.attempts,
-                    "reason_code": job.reason_code or None,
-                    "reason": job.reason or None,
-                    "created_at": job.created_at.isoformat(),
-                    "deliveries": [
-                        {"destination": one.destination, "state": one.state, "attempts": one.attempts,
-                         "reason": one.reason or None}
-                        for one in sent
-                    ],
-                }
-                for job, sent in rows
-            ]
-        )
+        _print_json([as_json(job, sent) for job, sent in rows])
         return
     table = Table("job", "state", "pipeline", "series", "to", "since", "reason")
     for job, sent in rows:
@@ -215,13 +196,7 @@ def audit(
             return
         entries = record.entries(connection, series_instance_uid=what or None, limit=None if what else limit)
     if as_json:
-        _print_json(
-            [
-                {"at": one.at.isoformat(), "event": one.event, "series_instance_uid": one.series_instance_uid or None,
-                 "job": one.job_id, "peer": one.peer or None, "details": one.details}
-                for one in entries
-            ]
-        )  # fmt: skip
+        _print_json([entry_as_json(one) for one in entries])
         return
     table = Table("when", "event", "job", "peer", "details")
     for one in entries:
@@ -284,6 +259,40 @@ def _stores(folder: Path) -> Iterator[Stores]:
         yield opened
     finally:
         opened.database.close()
+
+
+def as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
+    """A job and its deliveries as `jobs --json` prints them."""
+    return {
+        "id": job.id,
+        "state": job.state,
+        "pipeline": job.pipeline,
+        "rule": job.rule,
+        "series_instance_uid": job.series_instance_uid,
+        "derived_series_instance_uid": job.derived_series_instance_uid or None,
+        "generation": job.generation,
+        "superseded_by_generation": job.superseded_by_generation,
+        "attempts": job.attempts,
+        "reason_code": job.reason_code or None,
+        "reason": job.reason or None,
+        "created_at": job.created_at.isoformat(),
+        "deliveries": [
+            {"destination": one.destination, "state": one.state, "attempts": one.attempts, "reason": one.reason or None}
+            for one in sent
+        ],
+    }
+
+
+def entry_as_json(entry: Entry) -> dict[str, Any]:
+    """A row of the audit as `audit --json` prints it."""
+    return {
+        "at": entry.at.isoformat(),
+        "event": entry.event,
+        "series_instance_uid": entry.series_instance_uid or None,
+        "job": entry.job_id,
+        "peer": entry.peer or None,
+        "details": entry.details,
+    }
 
 
 def _start_conditions(config: Config) -> Iterator[tuple[str, str]]:

@@ -42,7 +42,12 @@ def load_volume(files: Sequence[Path], *, accept_lossy: bool = False) -> tuple[V
         slice_thickness_mm=first.number("SliceThickness"),
     )
     ordered = [
-        replace(images[index], position_mm=position, slope=_slope(images[index]), intercept=_intercept(images[index]))
+        replace(
+            images[index],
+            position_mm=position,
+            slope=_rescale(images[index], "RescaleSlope", absent=1.0),
+            intercept=_rescale(images[index], "RescaleIntercept", absent=0.0),
+        )
         for index, position in zip(stack.order, stack.positions_mm, strict=True)
     ]
     values, outside, ordered = _read_slices(ordered)
@@ -56,15 +61,13 @@ def load_volume(files: Sequence[Path], *, accept_lossy: bool = False) -> tuple[V
     return volume, tuple(ordered)
 
 
-def _slope(image: SourceImage) -> float:
-    slope = image.number("RescaleSlope")
-    if slope == 0:
-        raise SeriesUnusable("rescale-missing", f"instance {image.sop_instance_uid} has RescaleSlope 0; send it again")
-    return 1.0 if slope is None else slope
-
-
-def _intercept(image: SourceImage) -> float:
-    return image.number("RescaleIntercept") or 0.0
+def _rescale(image: SourceImage, keyword: str, *, absent: float) -> float:
+    number = image.number(keyword)
+    if (number is None and image.texts(keyword)) or (keyword == "RescaleSlope" and number == 0):
+        raise SeriesUnusable(
+            "rescale-missing", f"instance {image.sop_instance_uid} has a {keyword} that cannot be used; send it again"
+        )
+    return absent if number is None else number
 
 
 def _read_slices(

@@ -9,7 +9,6 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.uid import UID
-from scipy.ndimage import label
 
 from dicomnode.errors import SeriesUnusable
 from dicomnode.source_image import UNREADABLE, SourceImage
@@ -82,7 +81,7 @@ def outside_of(dataset: Dataset, stored: Stored, values: NDArray[np.float32]) ->
     if padded is None or not padded.any():
         return None
     if is_ct:
-        padded = _reaching_border(padded)
+        padded = reaching_border(padded)
     return padded if padded.any() else None
 
 
@@ -103,8 +102,31 @@ def _as_stored(value: int | bytes, dataset: Dataset) -> int:
     return bits - 0x10000 if dataset.PixelRepresentation == 1 and bits >= 0x8000 else bits
 
 
-def _reaching_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    parts, _ = label(mask)
-    border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
-    reaching: NDArray[np.bool_] = np.isin(parts, border[border > 0])
-    return reaching
+def reaching_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The parts of a mask (rows, columns) that touch the border, filled from it run by run along rows and columns."""
+    rows, columns = _runs(mask), _runs(mask.T)
+    reached = np.zeros_like(mask)
+    reached[[0, -1]], reached[:, [0, -1]] = mask[[0, -1]], mask[:, [0, -1]]
+    count = 0
+    while (found := int(np.count_nonzero(reached))) > count:
+        count = found
+        reached = _filled(reached, rows)
+        reached = _filled(reached.T, columns).T
+    return reached
+
+
+def _runs(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The number of the run along the last axis that each voxel of a mask lies in, 0 outside the mask."""
+    begins = mask.copy()
+    begins[:, 1:] &= ~mask[:, :-1]
+    numbers = np.cumsum(begins, dtype=np.int32).reshape(mask.shape)
+    return np.where(mask, numbers, np.int32(0))
+
+
+def _filled(reached: NDArray[np.bool_], runs: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Every run that is reached somewhere, reached as a whole."""
+    is_reached = np.zeros(int(runs.max()) + 1, np.bool_)
+    is_reached[runs[reached]] = True
+    is_reached[0] = False
+    filled: NDArray[np.bool_] = is_reached[runs]
+    return filled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import traceback
 from collections.abc import Callable, Mapping
@@ -9,16 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dicomnode import __name__ as package_name
 from dicomnode.derive import DerivedInstance, JobFacts, derive_series
-from dicomnode.errors import SeriesUnusable
+from dicomnode.errors import NodeFault, SeriesUnusable
 from dicomnode.load import load_volume
-from inference.errors import DeviceExhausted, SourceRefused
+from dicomnode.uids import NODE_VERSION
+from inference.errors import DeviceExhausted, InferenceFault, SourceRefused
 from inference.pipeline import Outcome, build_pipeline, run_pipeline
 from storage import audit, catalog, deliveries, jobs
 from storage.catalog import Instance
 from storage.database import Database
-from storage.errors import StaleState, StorageFull
+from storage.errors import StaleState, StorageFault, StorageFull
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, Job, State
 
@@ -107,9 +109,15 @@ def _derive(job: Job, workshop: Workshop) -> str:
         deployment_uuid=workshop.deployment_uuid,
         generation=job.generation,
         content_qualification=workshop.content_qualification,
+        parameters_sha256=_parameters_sha256(job),
     )
     kept = [_keep(made, job, workshop.files) for made in derive_series(outcome, pipeline.card, images, job=facts)]
     return _finish(job, kept, outcome, workshop)
+
+
+def _parameters_sha256(job: Job) -> str:
+    """SHA-256 (hex) of all that shapes the bytes beside sources and pipeline: after an upgrade, another series."""
+    return hashlib.sha256(json.dumps([dict(job.settings), NODE_VERSION], sort_keys=True).encode()).hexdigest()
 
 
 def _keep(made: DerivedInstance, job: Job, files: InstanceFiles) -> Instance:
@@ -163,7 +171,7 @@ def _settle_fault(job: Job, fault: Exception, workshop: Workshop) -> str:
     if event is Event.RETRY and job.attempts >= LONGEST_RETRIES:
         event = Event.GIVE_UP
     now = datetime.now(UTC)
-    named = any(isinstance(fault, kind) for kind in FAULT_EVENT) or type(fault).__module__.startswith(package_name)
+    named = isinstance(fault, NodeFault | StorageFault | InferenceFault)
     code = getattr(fault, "reason_code", getattr(fault, "rule", type(fault).__name__))
     # An unnamed fault's words may quote a header: only its kind and place go into the record.
     reason = str(fault)[:500] if named else f"{type(fault).__name__} at {_place(fault)}; the log has the trace"

@@ -12,12 +12,17 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from dicomnode.cli import as_json, entry_as_json
+from storage import audit, deliveries, jobs
+from storage.database import Database
 
 NODE_AE, PACS_AE, SCANNER_AE = "DICOMNODE", "ORTHANC", "SCANNER"
 
@@ -253,19 +258,22 @@ class RunningNode:
         )
 
     def jobs(self) -> list[dict[str, Any]]:
-        """What `dicomnode jobs --json` says."""
-        answer = self.command("jobs", "--json", "--limit", "1000")
-        assert answer.returncode == 0, answer.stderr
-        found: list[dict[str, Any]] = json.loads(answer.stdout)
-        return found
+        """What `dicomnode jobs --json` would say, read from the database without starting a process."""
+        with self._reading() as connection:
+            found = jobs.list_jobs(connection)
+            return [as_json(job, deliveries.job_deliveries(connection, job.id)) for job in found]
 
     def audit(self, series_instance_uid: str = "") -> list[dict[str, Any]]:
-        """What `dicomnode audit --json` says."""
-        asked = [series_instance_uid] if series_instance_uid else ["--limit", "10000"]
-        answer = self.command("audit", *asked, "--json")
-        assert answer.returncode == 0, answer.stderr
-        found: list[dict[str, Any]] = json.loads(answer.stdout)
-        return found
+        """What `dicomnode audit --json` would say, oldest first."""
+        with self._reading() as connection:
+            return [entry_as_json(one) for one in audit.entries(connection, series_instance_uid=series_instance_uid or None)]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        database = Database.open(self.database or f"sqlite:///{self.folder / 'var' / 'node.sqlite'}")
+        with database.read() as connection:
+            yield connection
+        database.close()
 
     def wait_for_jobs(self, states: Iterable[str], *, count: int, seconds: float = 120.0) -> list[dict[str, Any]]:
         """The jobs, once `count` of them are in one of the states and none is in another."""

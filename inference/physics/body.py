@@ -226,7 +226,7 @@ def _large_parts(mask: NDArray[np.bool_], share: float = 0.05) -> NDArray[np.boo
         return mask
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return (sizes >= share * sizes.max())[parts]
+    return np.asarray((sizes >= share * sizes.max())[parts], dtype=np.bool_)
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -235,7 +235,8 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _blocks(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     slices, rows, columns = values.shape
-    return values.reshape(slices, rows // factor, factor, columns // factor, factor).mean(axis=(2, 4))
+    blocks = values.reshape(slices, rows // factor, factor, columns // factor, factor)
+    return np.asarray(blocks.mean(axis=(2, 4)), dtype=np.float32)
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> _Run:

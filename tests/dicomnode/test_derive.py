@@ -313,9 +313,9 @@ def test_p1_p2_p5_a_pet_keeps_its_time_base_units_and_tracer(tmp_path: Path) -> 
     files = write_pet_series(tmp_path, PatientSize="1.75")
     source = dcmread(files[0])
     derived = derived_datasets(files, PET_DENOISED)[0]
-    kept = """SeriesDate SeriesTime AcquisitionDate AcquisitionTime FrameReferenceTime ActualFrameDuration
-    DecayCorrection DecayFactor Units CountsSource SeriesType CorrectedImage AttenuationCorrectionMethod
-    ScatterCorrectionMethod ReconstructionMethod RadiopharmaceuticalInformationSequence PatientWeight PatientSize FrameOfReferenceUID"""
+    kept = """SeriesDate SeriesTime AcquisitionDate AcquisitionTime FrameReferenceTime ActualFrameDuration DecayFactor
+    DecayCorrection Units CountsSource SeriesType CorrectedImage AttenuationCorrectionMethod FrameOfReferenceUID
+    ScatterCorrectionMethod ReconstructionMethod RadiopharmaceuticalInformationSequence PatientWeight PatientSize"""
     for keyword in kept.split():
         assert derived[keyword].value == source[keyword].value, keyword
     assert derived.ContentDate == "20250301"

@@ -188,11 +188,15 @@ def test_i12_a_lossy_source_that_does_not_say_how_lossy_is_refused_even_then(tmp
         load_volume(write_ct_series(tmp_path, LossyImageCompression="01"), accept_lossy=True)
 
 
-def test_a_number_that_is_none_is_refused_and_not_a_crash(tmp_path: Path) -> None:
-    files = write_ct_series(tmp_path, KVP="123456")
+@pytest.mark.parametrize("write", [write_ct_series, write_pet_series, write_mr_series])
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_a_rescale_that_is_no_number_is_refused_and_never_taken_for_one_or_nought(
+    tmp_path: Path, write: Writer, keyword: str
+) -> None:
+    files = write(tmp_path, **{keyword: "7654321"})
     for path in files:
-        with_bytes(path, b"123456", b"12O kV")
-    assert refusal_of(files) == "unreadable"
+        with_bytes(path, b"7654321", b"seven 1")
+    assert refusal_of(files) in ("rescale-missing", "unreadable")
 
 
 def test_an_empty_series_is_refused() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import gdcm
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -17,10 +19,11 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
+from scipy.ndimage import label
 
 from dicomnode.errors import SeriesUnusable
 from dicomnode.load import load_volume
-from dicomnode.pixels import stored_pixels
+from dicomnode.pixels import reaching_border, stored_pixels
 from dicomnode.source_image import read_source_image
 from tests.builders_dicom import ct_values, write_ct_series, write_instance, write_mr_series
 
@@ -177,6 +180,17 @@ def test_a_dark_streak_inside_the_body_is_not_padding_though_it_has_its_value(tm
     volume, _ = load_volume(files)
     assert volume.outside is not None
     assert volume.outside[0, 0, 0] and not volume.outside[0, 30:32, 30:40].any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 24), st.integers(1, 24), st.floats(0.2, 0.9), st.integers(0, 2**32 - 1))
+def test_what_reaches_the_border_is_what_a_labelling_of_connected_parts_finds(
+    rows: int, columns: int, density: float, seed: int
+) -> None:
+    mask = np.random.default_rng(seed).random((rows, columns)) < density
+    parts, _ = label(mask)
+    border = set(parts[0]) | set(parts[-1]) | set(parts[:, 0]) | set(parts[:, -1])
+    assert (reaching_border(mask) == np.isin(parts, list(border - {0}))).all()
 
 
 def test_air_in_the_corners_is_not_padding(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 from tests.builders import fixtures_folder
 from tests.builders_dicom import ct_values, write_ct_series, write_pet_series
 from tests.peers import Orthanc, RunningNode, storescu, wait_until
@@ -45,6 +46,20 @@ def sent(port: int, files: Sequence[Path], *options: str) -> None:
     assert answer.returncode == 0, answer.stderr + answer.stdout
 
 
+def with_uids(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Copies whose empty UIDs are filled (this fixture was de-identified so far that no sender can send it)."""
+    folder.mkdir()
+    shared = {keyword: generate_uid() for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    for path in files:
+        dataset = dcmread(path)
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
+        for keyword, uid in shared.items():
+            setattr(dataset, keyword, dataset.get(keyword) or uid)
+        dataset.save_as(folder / path.name)
+    return sorted(folder.glob("*.dcm"))
+
+
 def by_series(files: Sequence[Path]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for path in files:
@@ -60,7 +75,7 @@ def test_real_series_of_ct_and_pet_come_back_derived_under_their_own_study(
     dental = sorted((fixtures / "ct_dental_metal_TCGA-E3-A3E5").glob("*.dcm"))
     pet = sorted((fixtures / "pet_wholebody_ac_STS_001").glob("*.dcm"))
     triple = {kind: sorted((fixtures / "triple_STS_013" / kind).glob("*.dcm")) for kind in ("CT", "PET", "MR_T1")}
-    jpeg2000 = sorted((fixtures / "ct_jpeg2000_totalseg").glob("*.dcm"))
+    jpeg2000 = with_uids(sorted((fixtures / "ct_jpeg2000_totalseg").glob("*.dcm")), tmp_path / "jpeg2000")
     rules = ONE_OF_EACH.replace("METAL", f'SeriesInstanceUID == "{dcmread(dental[0]).SeriesInstanceUID}"')
     node = make_node(pacs.dicom_port, rules=rules).start()
     sources = [*dental, *pet, *triple["CT"], *triple["PET"], *triple["MR_T1"]]
