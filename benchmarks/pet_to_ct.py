@@ -126,7 +126,9 @@ def all_cases(data: Path, limbs: int) -> Iterator[Case]:
     uptake = np.ones(organs.shape, dtype=np.float32)
     for organ, times in hot.items():
         uptake[organs == organ] = times
-    yield with_activity("torso, hot organs", centred(hu.astype(np.float32)), 120, centred(uptake, 1), (3.0, 3.0, 3.0))
+    shrink = (1.0, 3 / GRID_MM, 3 / GRID_MM)
+    hu, uptake = zoom(hu.astype(np.float32), shrink, order=1), zoom(uptake, shrink, order=1)
+    yield with_activity("torso, hot organs", centred(hu), 120, centred(uptake, 1), (3.0, GRID_MM, GRID_MM))
     stored = np.load(data / "sts_ct_pet_mr_2mm.npz")
     notes = json.loads((data / "sts_ct_pet_mr_2mm.json").read_text())
     for name in [name for name in notes if name not in ("STS_019", "STS_037", "STS_047", "STS_005")][:limbs]:
@@ -136,11 +138,13 @@ def all_cases(data: Path, limbs: int) -> Iterator[Case]:
 def limb(name: str, stored: np.lib.npyio.NpzFile, note: dict[str, object]) -> Case:
     """Real CT with its real PET as activity."""
     slice_mm, row_mm, _ = (float(step) for step in note["spacing_zyx_mm"])  # type: ignore[attr-defined]
-    hu, suv = (centred(stored[f"{name}_{kind}"].astype(np.float32), fill) for kind, fill in (("ct", -1000), ("pet", 0)))
-    body = body_from_ct(hu)
+    shrink = (1.0, row_mm / GRID_MM, row_mm / GRID_MM)
+    small = [zoom(stored[f"{name}_{kind}"].astype(np.float32), shrink, order=1) for kind in ("ct", "pet")]
+    hu, suv = centred(small[0]), centred(small[1], 0)
+    body = body_from_ct(hu, opened_pixels=1)
     kvp = float(note["ct"]["kvp"])  # type: ignore[index]
     hu = np.where(body, hu, np.float32(-1000))
-    return Case(name, hu, suv / 500 * body, body, (slice_mm, row_mm, row_mm), kvp)
+    return Case(name, hu, suv / 500 * body, body, (slice_mm, GRID_MM, GRID_MM), kvp)
 
 
 def with_activity(
@@ -151,7 +155,7 @@ def with_activity(
     spacing_mm: tuple[float, float, float] = (GRID_MM, GRID_MM, GRID_MM),
 ) -> Case:
     """Activity told from the HU, times organ uptake, with smooth variation of a quarter."""
-    body = body_from_ct(hu)
+    body = body_from_ct(hu, opened_pixels=1)
     hu = np.where(body, hu, np.float32(-1000))
     activity = body.astype(np.float32)
     for above, below, value in ((-300, -30, 0.35), (-950, -300, 0.45), (-3000, -950, 0.1), (150, 4000, 1.1)):

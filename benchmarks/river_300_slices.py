@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/river_300_slices.py --slices 300
 
-The series is made here: a pelvis-like phantom with two metal hips in part of its slices, streaks from the product's own
-simulation. Orthanc is the PACS, DCMTK's storescu the scanner (both must be installed). Peak memory is the kernel's VmHWM.
+The series is made here: a pelvis-like phantom with two metal hips in part of its slices, streaks from the product's
+own simulation. Orthanc is the PACS, DCMTK's storescu the scanner. Peak memory is the kernel's VmHWM.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""How a series enters, where it goes and how it leaves: receive, gather, route, work (load, inference, derive), send."""
+"""How a series enters, goes and leaves: receive, gather, route, work (load, inference, derive), send."""

@@ -21,11 +21,10 @@ from dicomnode.errors import ConfigFault, NodeFault
 from storage.errors import StorageFault
 
 if TYPE_CHECKING:
+    from dicomnode.node import Stores
     from storage.audit import Entry
     from storage.deliveries import Delivery
     from storage.jobs import Job
-
-    from dicomnode.node import Stores
 
 app = typer.Typer(
     help="A DICOM node between scanner and PACS: series come in over C-STORE, rules send them to pipelines, the "
@@ -35,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
 
 ConfigOption = Annotated[
@@ -92,7 +91,8 @@ def check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
     if as_json:
         _print_json([{"what": what, "finding": finding} for what, finding in lines])
         return
-    table = Table("what", "finding", title=f"{settings.folder}: no mistakes", title_justify="left")
+    console.print(f"{settings.folder}: no mistakes", soft_wrap=True)
+    table = Table("what", "finding")
     for what, finding in lines:
         table.add_row(_plain(what), _plain(finding))
     console.print(table)
@@ -139,7 +139,7 @@ def jobs(
         found = job_store.list_jobs(connection, series_instance_uid=series or None, limit=limit)
         rows = [(job, deliveries.job_deliveries(connection, job.id)) for job in found]
     if as_json:
-        _print_json([as_json(job, sent) for job, sent in rows])
+        _print_json([job_as_json(job, sent) for job, sent in rows])
         return
     table = Table("job", "state", "pipeline", "series", "to", "since", "reason")
     for job, sent in rows:
@@ -261,7 +261,7 @@ def _stores(folder: Path) -> Iterator[Stores]:
         opened.database.close()
 
 
-def as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
+def job_as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
     """A job and its deliveries as `jobs --json` prints them."""
     return {
         "id": job.id,

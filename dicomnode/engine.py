@@ -44,7 +44,7 @@ class Engine:
     def register_queue(self, queue: str, *, concurrency_per_executor: int) -> None:
         """A queue exists, and each executor runs so many of its tasks at once."""
         self._client.register_queue(
-            queue, worker_concurrency=concurrency_per_executor, polling_interval_sec=0.1, on_conflict="always_update"
+            queue, worker_concurrency=concurrency_per_executor, polling_interval_sec=0.2, on_conflict="always_update"
         )
 
     def enqueue(self, queue: str, run_id: str, *, job_id: int, destination: str, priority: int) -> None:

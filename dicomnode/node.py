@@ -184,9 +184,7 @@ class Node:
         if because is None:
             return
         try:
-            made = route.route_series(
-                self._stores.database, series, instances, config=config, because=because, now=now
-            )
+            made = route.route_series(self._stores.database, series, instances, config=config, because=because, now=now)
         except StaleState:
             return  # an instance came meanwhile: asked again at the next sweep
         self._looked_at.pop(series.series_instance_uid, None)
@@ -200,9 +198,7 @@ class Node:
             due = deliveries.due_deliveries(connection, now)
             running = jobs.running_jobs(connection)
         for job in waiting:
-            self._enqueue(
-                DERIVE_QUEUE, f"{job.id}.{job.key[:12]}.{job.round}.{job.attempts}", job.id, "", job.priority
-            )
+            self._enqueue(DERIVE_QUEUE, f"{job.id}.{job.key[:12]}.{job.round}.{job.attempts}", job.id, "", job.priority)
         for delivery in due:
             lane = self._lane(delivery.destination)
             run_id = f"{lane}.{delivery.job_id}.{delivery.round}.{delivery.attempts}"

@@ -44,7 +44,7 @@ class Processes:
 
     def tend(self) -> list[str]:
         """Children that died are started again, after a pause when they die quickly; gives what was noticed."""
-        noticed = []
+        noticed: list[str] = []
         with self._lock:
             if self._stopping:
                 return noticed

@@ -14,9 +14,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 
@@ -35,7 +36,7 @@ Happening = Callable[[str, str, Mapping[str, Any]], None]
 
 SERIES_INSTANCE_UID_TAG = 0x0020000E
 PEEK_BYTES = 1 << 20
-UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 SUCCESS, NOT_AUTHORISED, DUPLICATE = 0x0000, 0x0124, 0x0111
@@ -236,7 +237,7 @@ def peek_uids(encoded: io.BytesIO, transfer_syntax: Any) -> dict[str, str]:
 
 def _uid(head: Dataset, keyword: str) -> str:
     value = str(head.get(keyword, ""))
-    if len(value) > 64 or not UID.fullmatch(value):
+    if len(value) > 64 or not UID_FORM.fullmatch(value):
         raise DatasetUnfit(f"{keyword} is absent or not a UID; the sender must be corrected")
     return value
 
@@ -244,16 +245,14 @@ def _uid(head: Dataset, keyword: str) -> str:
 def part10_head(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_ae_title: str) -> bytes:
     """Preamble, prefix and File Meta Information (PS3.10 7.1) for a data set kept as it was received."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class_uid
-    meta.MediaStorageSOPInstanceUID = sop_instance_uid
-    meta.TransferSyntaxUID = transfer_syntax_uid
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     meta.SourceApplicationEntityTitle = calling_ae_title
     head = io.BytesIO()
     head.write(bytes(128) + b"DICM")
-    write_file_meta_info(head, meta)  # type: ignore[no-untyped-call,unused-ignore]
+    write_file_meta_info(DicomIO(head), meta)
     return head.getvalue()
-
-

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread, dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
@@ -225,7 +225,7 @@ def _store(association: Association, one: Outbound, peer: Peer) -> Result:
 def recoded(path: Path, transfer_syntax_uid: str) -> Any:
     """The stored data set in another uncompressed transfer syntax; values and pixels stay what they are."""
     dataset, again = dcmread(path), io.BytesIO()
-    dataset.file_meta.TransferSyntaxUID = transfer_syntax_uid
+    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     dcmwrite(again, dataset, enforce_file_format=True)
     again.seek(0)
     return dcmread(again)

@@ -16,7 +16,7 @@ from dicomnode.errors import NodeFault, SeriesUnusable
 from dicomnode.load import load_volume
 from dicomnode.uids import NODE_VERSION
 from inference.errors import DeviceExhausted, InferenceFault, SourceRefused
-from inference.pipeline import Outcome, build_pipeline, run_pipeline
+from inference.pipeline import Card, Outcome, build_pipeline, run_pipeline
 from storage import audit, catalog, deliveries, jobs
 from storage.catalog import Instance
 from storage.database import Database
@@ -109,15 +109,16 @@ def _derive(job: Job, workshop: Workshop) -> str:
         deployment_uuid=workshop.deployment_uuid,
         generation=job.generation,
         content_qualification=workshop.content_qualification,
-        parameters_sha256=_parameters_sha256(job),
+        parameters_sha256=_parameters_sha256(pipeline.card),
     )
     kept = [_keep(made, job, workshop.files) for made in derive_series(outcome, pipeline.card, images, job=facts)]
     return _finish(job, kept, outcome, workshop)
 
 
-def _parameters_sha256(job: Job) -> str:
+def _parameters_sha256(card: Card) -> str:
     """SHA-256 (hex) of all that shapes the bytes beside sources and pipeline: after an upgrade, another series."""
-    return hashlib.sha256(json.dumps([dict(job.settings), NODE_VERSION], sort_keys=True).encode()).hexdigest()
+    shaped_by = [card.method, dict(card.settings), NODE_VERSION]
+    return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _keep(made: DerivedInstance, job: Job, files: InstanceFiles) -> Instance:

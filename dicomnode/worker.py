@@ -103,9 +103,7 @@ def _run_executor(
     def take(name: str) -> Lock | None:
         return take_lock(stores.database, stores.folder / "locks", name)
 
-    executor = Executor(
-        open_engine(config.engine_database_url), executor_id=executor_id, tasks=tasks, take_lock=take
-    )
+    executor = Executor(open_engine(config.engine_database_url), executor_id=executor_id, tasks=tasks, take_lock=take)
     executor.start()
     LOG.info("%s listens to %s", executor_id, ", ".join(tasks))
     stop.wait()

@@ -1,1 +1,1 @@
-"""What the pixels become: volumes in physical units, pipelines, networks and physics. Importing it never loads torch."""
+"""What the pixels become: volumes in physical units, pipelines and physics. Importing it never loads torch."""

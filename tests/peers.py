@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from dicomnode.cli import as_json, entry_as_json
+from dicomnode.cli import entry_as_json, job_as_json
 from storage import audit, deliveries, jobs
 from storage.database import Database
 
@@ -261,12 +261,13 @@ class RunningNode:
         """What `dicomnode jobs --json` would say, read from the database without starting a process."""
         with self._reading() as connection:
             found = jobs.list_jobs(connection)
-            return [as_json(job, deliveries.job_deliveries(connection, job.id)) for job in found]
+            return [job_as_json(job, deliveries.job_deliveries(connection, job.id)) for job in found]
 
     def audit(self, series_instance_uid: str = "") -> list[dict[str, Any]]:
         """What `dicomnode audit --json` would say, oldest first."""
         with self._reading() as connection:
-            return [entry_as_json(one) for one in audit.entries(connection, series_instance_uid=series_instance_uid or None)]
+            entries = audit.entries(connection, series_instance_uid=series_instance_uid or None)
+            return [entry_as_json(one) for one in entries]
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:

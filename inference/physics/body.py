@@ -29,9 +29,9 @@ LUNG_GRID_MM = 3.5
 _TINY = 1e-6
 
 
-def body_from_ct(hu: NDArray[np.float32], *, threshold_hu: float = -400.0) -> NDArray[np.bool_]:
+def body_from_ct(hu: NDArray[np.float32], *, threshold_hu: float = -400.0, opened_pixels: int = 2) -> NDArray[np.bool_]:
     """hu: (slices, rows, columns) -> the body with all that is inside it; a touching table stays."""
-    opened = np.stack([binary_opening(cut, iterations=2) for cut in hu > threshold_hu])
+    opened = np.stack([binary_opening(cut, iterations=opened_pixels) for cut in hu > threshold_hu])
     return _filled(_large_parts(opened))
 
 
@@ -44,6 +44,10 @@ def body_from_nac_pet(counts: NDArray[np.float32], spacing_mm: Spacing) -> NDArr
     smooth = _smoothed(counts, 8 / FWHM, spacing)
     fine = _smoothed(counts, 4 / FWHM, spacing)
     body = _coarse_body(smooth, spacing)
+    if not body.any():
+        return body
+    # a tumour under the skin must not lift the level there out of reach of the skin beside it
+    smooth = np.minimum(smooth, np.float32(3 * float(np.median(smooth[body]))))
     for _ in range(3):
         if not body.any():
             return body
@@ -189,11 +193,26 @@ def _grown_lungs(
 
 
 def _coarse_body(smooth: NDArray[np.float32], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
-    bright = 0.1 * float(np.percentile(smooth, 99))
-    level = np.array([np.percentile(cut[cut > bright], 70) if (cut > bright).sum() > 20 else 0.0 for cut in smooth])
+    """Above half the level of its slice; hot places do not set the level, for it is a median."""
+    seen = smooth > _valley(smooth)
+    level = np.array([np.median(cut[mask]) if mask.sum() > 20 else 0.0 for cut, mask in zip(smooth, seen, strict=True)])
     level = gaussian_filter1d(level, 20 / spacing[0])
     level = np.maximum(level, max(float(level.max()) * 1e-2, 1e-30))
     return _filled(_large_parts(binary_opening(smooth > 0.5 * level[:, None, None])))
+
+
+def _valley(smooth: NDArray[np.float32]) -> float:
+    """Between surroundings and body: Otsu's threshold (1979) of the logarithm, which no hot place pulls up."""
+    top = float(smooth.max())
+    if top <= 0:
+        return 0.0
+    counts, edges = np.histogram(np.log(np.maximum(smooth, 3e-3 * top)), bins=256)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)
+    sums = np.cumsum(counts * centres)
+    above = below[-1] - below
+    between = (sums[-1] * below - sums * below[-1]) ** 2 / np.maximum(below * above, 1)
+    return float(np.exp(centres[int(np.argmax(between))]))
 
 
 def _depth_mm(body: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ def config(tmp_path: Path) -> Path:
         f'[peers.pacs]\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {free_port()}\n'
     )
     (folder / "rules.toml").write_text(
-        "[[rules]]\nname = \"all\"\nwhen = 'Modality == \"CT\"'\nrun = \"ct_denoising\"\nsend_to = [\"pacs\"]\n"
+        '[[rules]]\nname = "all"\nwhen = \'Modality == "CT"\'\nrun = "ct_denoising"\nsend_to = ["pacs"]\n'
     )
     return folder
 

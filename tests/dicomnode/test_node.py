@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dicomnode.config import Config, load_config
-from dicomnode.node import Node, children, refuse_what_needs_a_restart
 from dicomnode.errors import ConfigFault
+from dicomnode.node import Node, children, refuse_what_needs_a_restart
 from tests.peers import RunningNode, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -55,16 +56,22 @@ def test_keys_that_need_a_restart_are_refused_at_reload(tmp_path: Path) -> None:
     refuse_what_needs_a_restart(old, config(tmp_path / "config", port=1104, more="[peers.new]\nae_title = 'NEW'\n"))
 
 
-def test_a_node_starts_drains_at_sigterm_and_leaves_no_process(tmp_path: Path) -> None:
-    node = RunningNode(tmp_path, free_port(), rules="").start()
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[RunningNode]:
+    running = RunningNode(tmp_path, free_port(), rules="").start()
+    yield running
+    if running.process is not None and running.process.poll() is None:
+        running.kill()
+
+
+def test_a_node_starts_drains_at_sigterm_and_leaves_no_process(node: RunningNode) -> None:
     processes = wait_until(lambda: (found := node.processes()) and len(found) == 3 and found)
     assert set(processes) == {"node", "work", "send"}
     assert node.stop() == 0
     assert not [one for one in processes.values() if Path(f"/proc/{one}").exists()]
 
 
-def test_children_keep_the_config_in_force_when_the_files_go_bad(tmp_path: Path) -> None:
-    node = RunningNode(tmp_path, free_port(), rules="").start()
+def test_children_keep_the_config_in_force_when_the_files_go_bad(node: RunningNode) -> None:
     wait_until(lambda: "listens to send" in node.log(), what="the sender listening")
     (node.config / "node.toml").write_text("this is no TOML")
     before = wait_until(lambda: node.processes().get("send"))

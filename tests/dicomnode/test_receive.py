@@ -164,7 +164,9 @@ def test_a_data_set_without_the_uids_we_need_is_refused(
     assert station.files.arrivals() == []
 
 
-def test_a_uid_that_is_a_path_never_becomes_one(start: Callable[..., Station], dataset: Dataset, tmp_path: Path) -> None:
+def test_a_uid_that_is_a_path_never_becomes_one(
+    start: Callable[..., Station], dataset: Dataset, tmp_path: Path
+) -> None:
     encoded = io.BytesIO()
     dataset.SeriesInstanceUID = "1.2.3"
     dataset.save_as(encoded)
@@ -174,7 +176,9 @@ def test_a_uid_that_is_a_path_never_becomes_one(start: Callable[..., Station], d
         peek_uids(io.BytesIO(hostile[meta_length:]), dataset.file_meta.TransferSyntaxUID)
 
 
-def test_unknown_callers_and_wrong_networks_are_refused_and_told(start: Callable[..., Station], dataset: Dataset) -> None:
+def test_unknown_callers_and_wrong_networks_are_refused_and_told(
+    start: Callable[..., Station], dataset: Dataset
+) -> None:
     station = start()
     assert station.send(dataset, calling="STRANGER") is None
     assert station.send(dataset, calling="FAR") is None
@@ -203,7 +207,9 @@ def test_an_echo_is_answered(start: Callable[..., Station]) -> None:
     association.release()
 
 
-@pytest.mark.parametrize("junk", [b"", b"\xff" * 4000, b"\x08\x00\x05\x00CS\xff\xff", b"\x08\x00\x16\x00UI\x04\x001.2\x00"])
+@pytest.mark.parametrize(
+    "junk", [b"", b"\xff" * 4000, b"\x08\x00\x05\x00CS\xff\xff", b"\x08\x00\x16\x00UI\x04\x001.2\x00"]
+)
 def test_bytes_that_are_no_data_set_are_unfit_whatever_they_are(junk: bytes) -> None:
     for syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
         with pytest.raises(DatasetUnfit):

@@ -58,8 +58,10 @@ def received(database: Database, count: int, *, first: int = 0, **header: Any) -
         catalog.add_instances(
             connection,
             [
-                Instance(f"1.2.3.{k}", values["SOPClassUID"], "1.2.840.10008.1.2.1", "1.2.3", "1.2", "scanner", NOW, "", 1,
-                         values)
+                Instance(
+                    f"1.2.3.{k}", values["SOPClassUID"], "1.2.840.10008.1.2.1", "1.2.3", "1.2", "scanner", NOW, "", 1,
+                    values,
+                )
                 for k in range(first, first + count)
             ],
         )  # fmt: skip

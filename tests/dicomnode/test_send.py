@@ -219,9 +219,7 @@ def test_a_destination_that_left_the_config_is_waited_for(courier: Courier, job_
 def test_an_echo_takes_a_time_or_says_who_cannot_be_reached(archive: Callable[..., Archive]) -> None:
     assert 0 < echo_peer(archive().peer, ae_title="DICOMNODE") < 10
     with pytest.raises(PeerUnreachable, match="NOBODY"):
-        echo_peer(
-            Peer(name="nobody", ae_title="NOBODY", host="127.0.0.1", port=free_port()), ae_title="DICOMNODE"
-        )
+        echo_peer(Peer(name="nobody", ae_title="NOBODY", host="127.0.0.1", port=free_port()), ae_title="DICOMNODE")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def mr() -> NDArray[np.float32]:
 @lru_cache(maxsize=1)
 def sources() -> tuple[Volume, ...]:
     """One source for every contract that a pipeline may have."""
-    affine = np.diag([4.0, SPACING_MM, SPACING_MM, 1.0])
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([SPACING_MM, SPACING_MM, 4.0])[:, ::-1]  # axial: slices along z, columns along x
     geometry = Geometry(affine, "1.2.3")
     uncorrected = ("NORM", "DTIM", "DECY", "RAN")
     corrected = (*uncorrected, "ATTN", "SCAT")

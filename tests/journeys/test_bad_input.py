@@ -11,13 +11,16 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
+
 from tests.builders_dicom import write_ct_series
-from tests.peers import NODE_AE, Orthanc, RunningNode, free_port, program, storescu, wait_until
+from tests.peers import NODE_AE, RULES_TOML, Orthanc, RunningNode, free_port, program, storescu, wait_until
 
 pytestmark = pytest.mark.peer
 
 
-def test_an_unknown_caller_is_refused_and_audited(pacs: Orthanc, make_node: Callable[..., RunningNode], tmp_path: Path) -> None:
+def test_an_unknown_caller_is_refused_and_audited(
+    pacs: Orthanc, make_node: Callable[..., RunningNode], tmp_path: Path
+) -> None:
     node = make_node(pacs.dicom_port).start()
     answer = storescu(node.port, write_ct_series(tmp_path / "source", slices=1), calling="STRANGER")
     assert answer.returncode != 0 and "Calling AE Title Not Recognized" in answer.stderr + answer.stdout
@@ -124,7 +127,7 @@ def test_a_pacs_that_refuses_holds_up_no_other_destination(
 ) -> None:
     port = free_port()
     with subprocess.Popen([program("storescp"), "--refuse", str(port)], cwd=tmp_path) as refusing:
-        rules = '[[rules]]\nname = "all"\nwhen = \'Modality == "CT"\'\nrun = "ct_denoising"\nsend_to = ["archive", "pacs"]\n'
+        rules = RULES_TOML.replace('send_to = ["pacs"]', 'send_to = ["archive", "pacs"]')
         archive = f'[peers.archive]\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = {port}\nmay = []\n'
         node = make_node(pacs.dicom_port, rules=rules, more=archive).start()
         assert storescu(node.port, write_ct_series(tmp_path / "source", slices=2)).returncode == 0
@@ -164,7 +167,9 @@ def test_a_pacs_that_breaks_off_in_the_middle_gets_only_what_is_missing(
         taking.kill()
     node.stop()
     assert {path.name for path in first.iterdir()} | {path.name for path in second.iterdir()}
-    assert len(list(second.iterdir())) == 6 - len({p.name for p in first.iterdir()} - {p.name for p in second.iterdir()})
+    assert len(list(second.iterdir())) == 6 - len(
+        {p.name for p in first.iterdir()} - {p.name for p in second.iterdir()}
+    )
 
 
 def test_a_peer_without_the_right_to_store_is_told_so(

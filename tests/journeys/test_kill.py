@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+
 from tests.builders_dicom import write_ct_series
 from tests.peers import Orthanc, RunningNode, storescu, wait_until
 
@@ -101,7 +102,10 @@ def test_a_node_ended_by_sigterm_in_the_middle_goes_on_where_it_stopped(
 ) -> None:
     node = make_node(pacs.dicom_port).start()
     for number in range(3):
-        assert storescu(node.port, write_ct_series(tmp_path / str(number), slices=8, rows=128, columns=128)).returncode == 0
+        assert (
+            storescu(node.port, write_ct_series(tmp_path / str(number), slices=8, rows=128, columns=128)).returncode
+            == 0
+        )
     assert node.stop() == 0
     node.start()
     node.wait_for_jobs({"delivered"}, count=3)

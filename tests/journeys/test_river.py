@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
+
 from tests.builders import fixtures_folder
 from tests.builders_dicom import ct_values, write_ct_series, write_pet_series
 from tests.peers import Orthanc, RunningNode, storescu, wait_until
@@ -82,7 +83,7 @@ def test_real_series_of_ct_and_pet_come_back_derived_under_their_own_study(
     sent(node.port, sources)
     sent(node.port, jpeg2000, "-xv")
 
-    # CT: dental twice (denoised, metal), triple and jpeg2000 denoised; PET: two denoised, two refused as AC; MR: no rule
+    # CT: dental denoised and freed of metal, triple and jpeg2000 denoised; PET: denoised, refused as AC; MR: no rule
     jobs = node.wait_for_jobs({"delivered", "refused"}, count=8, seconds=240)
     states = sorted((job["pipeline"], job["state"], job["reason_code"]) for job in jobs)
     assert states == [

@@ -1,0 +1,308 @@
+"""The demonstration: phantoms through the whole river on this machine, with figures, pictures and a page."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dicomnode.demo_page import Picture, write_page
+from dicomnode.errors import NodeFault
+from dicomnode.peer import Peer
+from dicomnode.phantoms import Phantom, write_phantoms
+from dicomnode.receive import Receiver
+from dicomnode.send import Outbound, store_instances
+from storage import audit, deliveries, jobs
+from storage.database import Database
+from storage.instance_files import InstanceFiles
+from storage.jobs import State
+from storage.ledger import LedgerState
+
+NODE_TOML = """
+[node]
+host = "127.0.0.1"
+port = {port}
+data_folder = "../node"
+quiet_seconds = 1.0
+log_level = "warning"
+[peers.scanner]
+ae_title = "SCANNER"
+may = ["store"]
+[peers.pacs]
+ae_title = "PACS"
+host = "127.0.0.1"
+port = {pacs_port}
+"""
+RULES_TOML = """
+[[rules]]
+name = "CT with metal"
+when = 'Modality == "CT" && SeriesDescription.matches("(?i)metal|implant|hip|dental")'
+run = "ct_metal_artifact_reduction"
+send_to = ["pacs"]
+[[rules]]
+name = "low-dose CT"
+when = 'Modality == "CT" && SeriesDescription.matches("(?i)low.?dose")'
+run = "ct_denoising"
+send_to = ["pacs"]
+[[rules]]
+name = "PET without attenuation correction"
+when = 'Modality == "PT" && !("ATTN" in CorrectedImage)'
+run = "pet_to_ct"
+send_to = ["pacs"]
+"""
+OVER = (State.DELIVERED, State.REFUSED, State.FAILED)
+PATIENCE_S = 240.0
+NO_CORRECTION_HU = -1000.0
+"""What a PET scanner assumes that corrects for no attenuation: air everywhere."""
+
+
+class DemoFailed(NodeFault):
+    """The demonstration did not come to its end; the message says where it stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What became of one phantom."""
+
+    phantom: Phantom
+    pipeline: str
+    state: str
+    reason: str
+    series_instance_uid: str
+    derived_series_instance_uid: str
+    instances: int
+    seconds: float
+    psnr_before_db: float
+    psnr_after_db: float
+    picture: Picture | None
+
+
+def run_demo(output: Path, *, seed: int, console: Console) -> int:
+    """0 when every phantom's derived series lies in the stand-in PACS; writes pictures and page to `output`."""
+    begun = time.monotonic()
+    output.mkdir(parents=True, exist_ok=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with tempfile.TemporaryDirectory(prefix="dicomnode-demo-") as name, Progress(*columns, console=console) as progress:
+        folder = Path(name)
+        with _step(progress, "making phantoms: a CT with metal, a NAC PET, a low-dose CT"):
+            phantoms = write_phantoms(folder / "scanner", seed)
+        with _stand_in_pacs(folder / "pacs") as pacs, _running_node(folder, pacs.port, progress) as port:
+            sent_at = {}
+            for phantom in phantoms:
+                with _step(progress, f"sending {phantom.name}: {len(phantom.files)} instances by C-STORE"):
+                    _send(phantom, port)
+                    sent_at[_series_uid(phantom)] = time.time()
+            with _step(progress, "waiting for the derived series") as tell:
+                _wait_for_jobs(folder / "node", len(phantoms), tell)
+            shown = [_shown(phantom, folder / "node", pacs.files, sent_at) for phantom in phantoms]
+            rows = _audit_rows(folder / "node")
+    _print(shown, console)
+    page = write_page(output, [one.picture for one in shown if one.picture is not None], _facts(shown))
+    (output / "figures.json").write_text(json.dumps(_facts(shown), indent=2), encoding="utf-8")
+    console.print(f"audit: {rows} rows, the hash chain is whole")
+    console.print(f"page with pictures: {page}")
+    console.print(f"done in {time.monotonic() - begun:.0f} s")
+    return 0 if all(one.state == State.DELIVERED for one in shown) else 1
+
+
+@contextmanager
+def _step(progress: Progress, text: str) -> Iterator[Callable[[str], None]]:
+    task = progress.add_task(text, total=None)
+    yield lambda now: progress.update(task, description=f"{text}: {now}")
+    progress.update(task, total=1, completed=1)
+
+
+@dataclass(frozen=True, slots=True)
+class StandInPacs:
+    """A C-STORE provider on a free port that keeps what it gets."""
+
+    port: int
+    files: InstanceFiles
+
+
+@contextmanager
+def _stand_in_pacs(folder: Path) -> Iterator[StandInPacs]:
+    """Our own receive room in the part of a PACS."""
+    files = InstanceFiles(folder)
+    receiver = Receiver(
+        ae_title="PACS",
+        peers={"node": Peer(name="node", ae_title="DICOMNODE", may=("store",))},
+        files=files,
+        arrived=threading.Event(),
+        happened=lambda event, peer, details: None,
+        maximum_associations=8,
+        maximum_pdu=131072,
+        idle_s=60,
+    )
+    port = receiver.start("127.0.0.1", 0)
+    try:
+        yield StandInPacs(port, files)
+    finally:
+        receiver.stop(drain_s=2)
+
+
+@contextmanager
+def _running_node(folder: Path, pacs_port: int, progress: Progress) -> Iterator[int]:
+    """`dicomnode run` with a config made here; the port it listens on."""
+    config = folder / "config"
+    config.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    (config / "node.toml").write_text(NODE_TOML.format(port=port, pacs_port=pacs_port), encoding="utf-8")
+    (config / "rules.toml").write_text(RULES_TOML, encoding="utf-8")
+    with _step(progress, "starting the node: dicomnode run"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dicomnode", "run", "--config", str(config)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        if "ready" not in process.stdout.readline():
+            raise DemoFailed(f"the node did not start (exit code {process.wait(30)}); its complaint stands above")
+    try:
+        yield port
+    finally:
+        with _step(progress, "stopping the node"):
+            process.terminate()
+            process.wait(60)
+
+
+def _send(phantom: Phantom, port: int) -> None:
+    node = Peer(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=port)
+    instances = []
+    for path in phantom.files:
+        meta = dcmread(path, stop_before_pixels=True).file_meta
+        instances.append(
+            Outbound(
+                str(meta.MediaStorageSOPInstanceUID),
+                str(meta.MediaStorageSOPClassUID),
+                str(meta.TransferSyntaxUID),
+                path,
+            )
+        )
+    answers = list(store_instances(node, instances, ae_title="SCANNER"))
+    if any(answer.state is not LedgerState.DONE for answer in answers):
+        raise DemoFailed(f"the node did not take {phantom.name}: {answers}")
+
+
+def _wait_for_jobs(folder: Path, count: int, tell: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        found = _jobs(folder)
+        tell(", ".join(f"{job.pipeline} {job.state}" for job in reversed(found)) or "the series are gathered")
+        if len(found) >= count and all(job.state in OVER for job in found):
+            return
+        time.sleep(0.3)
+    raise DemoFailed(f"the jobs were not over after {PATIENCE_S:.0f} s")
+
+
+def _jobs(folder: Path) -> list[jobs.Job]:
+    with _reading(folder) as connection:
+        return jobs.list_jobs(connection)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[Any]:
+    database = Database.open(f"sqlite:///{folder / 'node.sqlite'}")
+    try:
+        with database.read() as connection:
+            yield connection
+    finally:
+        database.close()
+
+
+def _audit_rows(folder: Path) -> int:
+    with _reading(folder) as connection:
+        return audit.verify(connection)
+
+
+def _series_uid(phantom: Phantom) -> str:
+    return str(dcmread(phantom.files[0], stop_before_pixels=True).SeriesInstanceUID)
+
+
+def _shown(phantom: Phantom, folder: Path, held: InstanceFiles, sent_at: dict[str, float]) -> Shown:
+    """What came back of the phantom, measured against its truth."""
+    series_uid = _series_uid(phantom)
+    with _reading(folder) as connection:
+        job = jobs.list_jobs(connection, series_instance_uid=series_uid)[0]
+        ended = [one for one in deliveries.job_deliveries(connection, job.id) if one.over]
+    source = _real_values(phantom.files)
+    back = {
+        str(dataset.SourceImageSequence[0].ReferencedSOPInstanceUID): values
+        for dataset, values in (_read(path) for path in held.arrivals())
+        if dataset.SeriesInstanceUID == job.derived_series_instance_uid
+    }
+    before = np.stack([values for _, values in source])
+    picture, psnr_after_db = None, float("nan")
+    starts_from = np.full_like(before, NO_CORRECTION_HU) if job.pipeline == "pet_to_ct" else before
+    if len(back) == len(source) and ended:
+        after = np.stack([back[uid] for uid, _ in source])
+        psnr_after_db = psnr_db(after, phantom.truth, window=phantom.window)
+        picture = Picture(phantom.name, before, after, phantom.truth, phantom.window, phantom.source_window)
+    took = (job.finished_at.timestamp() if job.finished_at else time.time()) - sent_at[series_uid]
+    return Shown(
+        phantom, job.pipeline, job.state, job.reason, series_uid, job.derived_series_instance_uid, len(back), took,
+        psnr_db(starts_from, phantom.truth, window=phantom.window), psnr_after_db, picture,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> tuple[Any, NDArray[np.float32]]:
+    dataset = dcmread(path)
+    values = dataset.pixel_array.astype(np.float32) * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    return dataset, values
+
+
+def _real_values(files: Sequence[Path]) -> list[tuple[str, NDArray[np.float32]]]:
+    return [(str(dataset.SOPInstanceUID), values) for dataset, values in map(_read, files)]
+
+
+def psnr_db(values: NDArray[Any], truth: NDArray[Any], *, window: tuple[float, float]) -> float:
+    """Peak signal-to-noise ratio in dB of values clipped to a window, whose width is the peak; both on one grid."""
+    low, high = window
+    error = np.clip(values, low, high).astype(np.float64) - np.clip(truth, low, high)
+    mean_square = float(np.mean(error**2))
+    return float("inf") if mean_square == 0 else 10 * float(np.log10((high - low) ** 2 / mean_square))
+
+
+def _print(shown: Sequence[Shown], console: Console) -> None:
+    table = Table("phantom", "pipeline", "state", "instances", "seconds", "PSNR before", "PSNR after", "gain")
+    for one in shown:
+        table.add_row(
+            one.phantom.name, one.pipeline, one.state, str(one.instances), f"{one.seconds:.1f}",
+            f"{one.psnr_before_db:.1f} dB", f"{one.psnr_after_db:.1f} dB",
+            f"{one.psnr_after_db - one.psnr_before_db:+.1f} dB",
+        )  # fmt: skip
+        if one.reason:
+            console.print(f"{one.phantom.name}: {one.reason}")
+    console.print(table)
+
+
+def _facts(shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    return [
+        {
+            "phantom": one.phantom.name,
+            "pipeline": one.pipeline,
+            "state": str(one.state),
+            "instances": one.instances,
+            "derived_series_instance_uid": one.derived_series_instance_uid,
+            "seconds": round(one.seconds, 2),
+            "psnr_before_db": round(one.psnr_before_db, 2),
+            "psnr_after_db": round(one.psnr_after_db, 2),
+        }
+        for one in shown
+    ]
