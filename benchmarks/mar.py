@@ -151,7 +151,8 @@ def gated(scene: Scene, method: str) -> Image:
         outcome = run_pipeline(build_pipeline("ct_metal_artifact_reduction", {"method": method}), source)
     except SourceRefused:
         return scene.spoiled
-    return outcome.volume.values[0]
+    first: Image = outcome.volume.values[0]
+    return first
 
 
 def measure(chosen: list[Scene]) -> None:

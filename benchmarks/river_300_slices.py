@@ -38,13 +38,13 @@ def phantom(slices: int, size: int, metal_slices: int) -> np.ndarray:
     metal = np.zeros((1, size, size), bool)
     for side in (-0.2, 0.2):
         metal[0] |= ((x - side) / 0.03) ** 2 + (y / 0.03) ** 2 < 1
-    streaked = simulate_metal_ct(clean[None], metal, metal="titanium", spacing_mm=0.8, seed=1)[0]
+    streaked = simulate_metal_ct(clean[None], metal, metal="cobalt_chromium", spacing_mm=0.8, seed=1)[0]
     rng = np.random.default_rng(1)
     stack = np.empty((slices, size, size), np.int16)
     first = (slices - metal_slices) // 2
     for k in range(slices):
         base = streaked if first <= k < first + metal_slices else clean
-        stack[k] = np.clip(base + rng.normal(0, 10, base.shape), -1024, 30000)
+        stack[k] = np.clip(base + rng.normal(0, 10, base.shape), -1024, 3071)
     return stack
 
 

@@ -18,7 +18,8 @@ CAPTION = 22
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1360px; padding: 0 1rem; color: #1c2430; }
-table { border-collapse: collapse; margin: 1rem 0 2rem; } td, th { padding: .35rem .9rem; border-bottom: 1px solid #d5dbe3; }
+table { border-collapse: collapse; margin: 1rem 0 2rem; }
+td, th { padding: .35rem .9rem; border-bottom: 1px solid #d5dbe3; }
 th { text-align: left; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 0 0 2rem; } img { max-width: 100%; background: #000; } figcaption { color: #4a5666; }
 """

@@ -6,7 +6,7 @@ class InferenceFault(Exception):
 
 
 class SourceRefused(InferenceFault):
-    """The source cannot be processed honestly; nothing is tried again. `reason_code` is stable; the message tells what."""
+    """The source cannot be processed honestly; nothing is tried again. `reason_code` is stable."""
 
     def __init__(self, reason_code: str, message: str) -> None:
         super().__init__(message)

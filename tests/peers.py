@@ -286,7 +286,11 @@ class RunningNode:
 
         deadline = time.monotonic() + seconds
         while (found := settled()) is None:
-            assert time.monotonic() < deadline, f"jobs are {[(j['id'], j['state'], j['reason']) for j in self.jobs()]}"
+            now = self.jobs()
+            unwanted = {"refused", "failed"} - wanted
+            assert time.monotonic() < deadline and not any(job["state"] in unwanted for job in now), (
+                f"jobs are {[(job['id'], job['state'], job['reason']) for job in now]}\n{self.log()[-2000:]}"
+            )
             time.sleep(0.3)
         return found
 

@@ -97,7 +97,7 @@ def lungs_from_nac_pet(counts: NDArray[np.float32], body: NDArray[np.bool_], spa
     seen = binary_opening(core & (ratio > 1.8) & (to_rim > 0.36) & (to_rim < 2.2))
     facts = np.array([_pair_facts(*maps, spacing) for maps in zip(seen, body, ratio, to_rim, strict=True)])
     area_cm2, mirrored, middle, level, brightness = gaussian_filter1d(facts, 10 / spacing[0], axis=0, mode="nearest").T
-    paired = (area_cm2 > 25) & (mirrored > 0.66) & (middle < 0.9) & (level > 2.4) & (brightness > 0.65)
+    paired = (area_cm2 > 25) & (mirrored > 0.66) & (middle < 0.9) & (level > 2.4) & (brightness > 0.55)
     run = _longest_run(paired)
     if len(run) * spacing[0] < LUNG_RUN_MM:
         return np.zeros_like(body)
@@ -116,7 +116,7 @@ class _Run:
 def _ratio_to_water(
     counts: NDArray[np.float32], body: NDArray[np.bool_], core: NDArray[np.bool_], spacing: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Counts over those of an evenly filled body of water, median 1 in the core."""
+    """Counts over those of an evenly filled body of water, about 1 in soft tissue."""
     water = body.astype(np.float32)
     projector = build_projector(
         (body.shape[1], body.shape[2]), pixel_mm=(float(spacing[1]), float(spacing[2])), views=LUNG_VIEWS
@@ -126,7 +126,8 @@ def _ratio_to_water(
     even = np.maximum(_smoothed(expected * water, 8 / FWHM, spacing), np.float32(1e-3))
     ratio = np.asarray(_smoothed(counts * water, 8 / FWHM, spacing) / even, dtype=np.float32)
     ratio = _local_mean(ratio, core.astype(np.float32), 4 / spacing)
-    return np.asarray(ratio / max(float(np.median(ratio[core])), 1e-30), dtype=np.float32)
+    # over a torso the lower quarter ends at 0.6 of the median; over a chest alone the median would be the lungs'
+    return np.asarray(ratio * 0.6 / max(float(np.percentile(ratio[core], 25)), 1e-30), dtype=np.float32)
 
 
 def _ratio_to_rim(

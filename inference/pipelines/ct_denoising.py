@@ -55,7 +55,7 @@ class CtDenoising:
         """What the pipeline is."""
         return Card(
             name="ct_denoising",
-            version="1.0",
+            version="1.0.0",
             ordinal=2,
             label="denoised",
             purpose="Noise reduced by an edge-keeping filter matched to the local noise",

@@ -47,7 +47,7 @@ class PetDenoising:
         """What the pipeline is."""
         return Card(
             name="pet_denoising",
-            version="1.0",
+            version="1.0.0",
             ordinal=3,
             label="denoised",
             purpose="Noise reduced by an edge-keeping filter in the root of the activity, total activity conserved",

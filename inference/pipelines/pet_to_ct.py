@@ -49,7 +49,7 @@ class PetToCt:
         """What the pipeline is."""
         return Card(
             name="pet_to_ct",
-            version="1.0",
+            version="1.0.0",
             ordinal=4,
             label="synthetic CT for attenuation correction",
             purpose="Synthetic CT from the body contour and lungs seen in a PET without attenuation correction",

@@ -81,7 +81,7 @@ def sources() -> tuple[Volume, ...]:
     return (
         Volume(ct_with_metal(), Unit.HU, geometry, Acquisition("CT", 12, original, kvp=120.0)),
         Volume(pet(), Unit.BQ_PER_ML, geometry, nac),
-        Volume(pet() / 100, Unit.PROPORTIONAL_COUNTS, geometry, nac),
+        Volume(pet() / np.float32(100), Unit.PROPORTIONAL_COUNTS, geometry, nac),
         Volume(pet(), Unit.BQ_PER_ML, geometry, ac),
         Volume(mr(), Unit.ARBITRARY, geometry, Acquisition("MR", 12, ("ORIGINAL", "PRIMARY"))),
     )

@@ -129,7 +129,8 @@ def test_oblong_and_odd_matrices_are_corrected_on_their_own_grid(shape: tuple[in
 def test_a_matrix_too_large_for_the_tables_is_corrected_on_a_coarser_grid() -> None:
     clean, spoiled, metal = hips()
     factor = LARGEST_GRID // SIZE + 1
-    large, truth, mask = (array.repeat(factor, axis=1).repeat(factor, axis=2) for array in (spoiled, clean, metal))
+    large, truth = (image.repeat(factor, axis=1).repeat(factor, axis=2) for image in (spoiled, clean))
+    mask = metal.repeat(factor, axis=1).repeat(factor, axis=2)
     assert large.shape[1] > LARGEST_GRID
     corrected = reduce_by_prior(large, mask, spacing_mm=SPACING_MM / factor)
     assert error_hu(corrected, truth, mask) < 0.6 * error_hu(large, truth, mask)

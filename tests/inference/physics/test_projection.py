@@ -24,7 +24,7 @@ def disc_image(size: int) -> NDArray[np.float32]:
     image = np.zeros((8 * size, 8 * size), np.float32)
     for x, y, radius, value in DISCS:
         image[(fine - x) ** 2 + (fine[:, None] - y) ** 2 <= radius**2] += value
-    return image.reshape(size, 8, size, 8).mean(axis=(1, 3))
+    return np.asarray(image.reshape(size, 8, size, 8).mean(axis=(1, 3)))
 
 
 def disc_sinogram(geometry: FanGeometry) -> NDArray[np.float32]:

@@ -177,7 +177,8 @@ def test_real_dental_metal_cut_off_at_2976_hu_is_found_and_its_streaks_fall() ->
     values = np.stack(
         [data.pixel_array * float(data.RescaleSlope) + float(data.RescaleIntercept) for data in datasets]
     ).astype(np.float32)
-    source = replace(volume(values), geometry=grid((1.5, *map(float, datasets[0].PixelSpacing))))
+    pixel_mm = float(datasets[0].PixelSpacing[0])
+    source = replace(volume(values), geometry=grid((1.5, pixel_mm, pixel_mm)))
     made = run_pipeline(build_pipeline(NAME, {}), source)
     assert made.measurements["slices_changed"] >= 2
     assert made.measurements["streak_after_hu"] < 0.92 * made.measurements["streak_before_hu"]
