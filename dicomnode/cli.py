@@ -18,11 +18,12 @@ from rich.table import Table
 
 from dicomnode.config import Config, describe, load_config
 from dicomnode.errors import ConfigFault, NodeFault
+from dicomnode.logs import DiscreetFormatter
 from storage.errors import StorageFault
 
 if TYPE_CHECKING:
-    from dicomnode.node import Stores
     from storage.audit import Entry
+    from storage.database import Database
     from storage.deliveries import Delivery
     from storage.jobs import Job
 
@@ -87,15 +88,18 @@ def check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
     [dim]dicomnode check --config /etc/dicomnode[/dim]
     """
     settings = load_config(config)
-    lines = [*describe(settings), *_start_conditions(settings)]
+    conditions = list(_start_conditions(settings))
+    lines = [*describe(settings), *((what, finding) for what, finding, _ in conditions)]
     if as_json:
         _print_json([{"what": what, "finding": finding} for what, finding in lines])
-        return
-    console.print(f"{settings.folder}: no mistakes", soft_wrap=True)
-    table = Table("what", "finding")
-    for what, finding in lines:
-        table.add_row(_plain(what), _plain(finding))
-    console.print(table)
+    else:
+        console.print(f"{settings.folder}: no mistakes", soft_wrap=True)
+        table = Table("what", "finding")
+        for what, finding in lines:
+            table.add_row(_plain(what), _plain(finding))
+        console.print(table)
+    if not all(good for _, _, good in conditions):
+        raise NodeFault("the config has no mistakes, but the node could not start now: see above")
 
 
 @app.command()
@@ -135,7 +139,7 @@ def jobs(
     from storage import deliveries
     from storage import jobs as job_store
 
-    with _stores(config) as stores, stores.database.read() as connection:
+    with _database(config) as database, database.read() as connection:
         found = job_store.list_jobs(connection, series_instance_uid=series or None, limit=limit)
         rows = [(job, deliveries.job_deliveries(connection, job.id)) for job in found]
     if as_json:
@@ -144,9 +148,9 @@ def jobs(
     table = Table("job", "state", "pipeline", "series", "to", "since", "reason")
     for job, sent in rows:
         lanes = "\n".join(f"{one.destination}: {one.state}" for one in sent) or ", ".join(job.destinations)
-        why = job.reason or "\n".join(one.reason for one in sent if one.reason)
+        why = job.reason or "\n".join(f"{one.destination}: {one.reason}" for one in sent if one.reason)
         table.add_row(
-            str(job.id), job.state, job.pipeline, f"…{job.series_instance_uid[-24:]}", lanes,
+            str(job.id), job.state, job.pipeline, job.series_instance_uid, lanes,
             job.created_at.astimezone().strftime("%m-%d %H:%M:%S"), _plain(why),
         )  # fmt: skip
     console.print(table)
@@ -164,8 +168,8 @@ def requeue(
     """
     from dicomnode.requeue import requeue_job
 
-    with _stores(config) as stores:
-        moved = requeue_job(stores.database, job)
+    with _database(config) as database:
+        moved = requeue_job(database, job)
     if as_json:
         _print_json({"id": moved.id, "state": moved.state})
     else:
@@ -186,7 +190,7 @@ def audit(
     """
     from storage import audit as record
 
-    with _stores(config) as stores, stores.database.read() as connection:
+    with _database(config) as database, database.read() as connection:
         if what == "verify":
             rows, head = record.verify(connection), record.head(connection)
             if as_json:
@@ -249,16 +253,15 @@ def send(
 
 
 @contextmanager
-def _stores(folder: Path) -> Iterator[Stores]:
-    """The stores of an existing node; a node that never ran has none."""
+def _database(folder: Path) -> Iterator[Database]:
+    """The database of a node that has run, as it is."""
     from dicomnode.node import Stores
 
-    config = load_config(folder)
-    opened = Stores.open(config)
+    opened = Stores.look(load_config(folder))
     try:
         yield opened
     finally:
-        opened.database.close()
+        opened.close()
 
 
 def job_as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
@@ -295,31 +298,38 @@ def entry_as_json(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _start_conditions(config: Config) -> Iterator[tuple[str, str]]:
-    """What `run` needs of this machine, found out without changing anything."""
-    from dicomnode.node import free_bytes
+def _start_conditions(config: Config) -> Iterator[tuple[str, str, bool]]:
+    """What `run` needs of this machine, found out without changing anything: what, finding, whether it is there."""
+    from dicomnode.node import Stores, free_bytes
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((config.node.host, config.node.port))
-            finding = "free"
+            yield f"port {config.node.port}", "free", True
         except OSError as fault:
-            finding = f"not free ({fault.strerror}): is a node running already?"
-    yield f"port {config.node.port}", finding
+            yield f"port {config.node.port}", f"not free ({fault.strerror}): is a node running already?", False
     existing = next(folder for folder in (config.data_folder, *config.data_folder.parents) if folder.is_dir())
-    yield f"disk of {config.data_folder}", f"{free_bytes(existing) / 1e9:.1f} GB free"
+    yield f"disk of {config.data_folder}", f"{free_bytes(existing) / 1e9:.1f} GB free", True
+    try:
+        database = Stores.look(config)
+        with database.read():
+            yield "database answers", "yes", True
+        database.close()
+    except ConfigFault:
+        yield "database answers", "made at the first start", True
+    except StorageFault as fault:
+        yield "database answers", str(fault), False
 
 
 def _log_to_stderr(level: int | str) -> None:
-    logging.basicConfig(
-        level=level.upper() if isinstance(level, str) else level,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-    for library in ("pynetdicom", "dbos", "alembic", "sqlalchemy", "pydicom"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    handler = logging.StreamHandler()
+    handler.setFormatter(DiscreetFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=level.upper() if isinstance(level, str) else level, handlers=[handler], force=True)
+    # Other libraries' words repeat values of data sets; what matters of them is said in our own.
+    for library in ("pynetdicom", "alembic", "sqlalchemy", "pydicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    logging.getLogger("dbos").setLevel(logging.ERROR)
 
 
 def _details(details: Any) -> str:

@@ -29,6 +29,7 @@ from dicomnode.settings import (
 from inference.errors import SettingsInvalid, WeightsInvalid
 from inference.pipeline import Card, build_pipeline, pipeline_names
 
+IN_FORCE = "config-in-force"
 PASSWORD_VARIABLE = "DICOMNODE_DATABASE_PASSWORD"
 
 
@@ -124,7 +125,7 @@ def keep_in_force(config: Config) -> Path:
 
     So a file that is being edited, or went bad after the start, never keeps a process from starting again.
     """
-    kept = config.data_folder / "config-in-force"
+    kept = config.data_folder / IN_FORCE
     kept.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in config.texts.items():
         part = kept / f"{name}.part"

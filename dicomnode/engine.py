@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, error
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine as SqlEngine
 
 LOG = logging.getLogger(__name__)
 NAME = "dicomnode"
-PREDECESSOR_S = 10.0
+PREDECESSOR_S = 8.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 STEPS_VERSION = "1"
 """Changes only when the order of steps changes; DBOS's default, a hash of the code, would strand work at an upgrade."""
 
@@ -109,17 +110,19 @@ class Executor:
         self._watcher.start()
 
     def stop(self, *, drain_s: int) -> None:
-        """Nothing new is begun; what runs has `drain_s` seconds to end, and otherwise goes on at the next start."""
+        """Nothing new is begun; what runs has `drain_s` seconds to end, and otherwise goes on at the next start.
+
+        The lock stays until the process ends: a task that did not end in time may still be running.
+        """
         self._stop.set()
         DBOS.destroy(workflow_completion_timeout_sec=drain_s)
-        self._lock.release()
 
     def _watch_for_the_dead(self) -> None:
         while not self._stop.wait(self._takeover_s):
             try:
                 self._take_over()
-            except (error.DBOSException, OSError) as fault:
-                LOG.warning("engine: looking for dead executors failed: %s", fault)
+            except Exception:  # a database away for a while: the looking must not end with it
+                LOG.exception("engine: looking for dead executors failed and is tried again")
 
     def _take_over(self) -> None:
         pending = DBOS.list_workflows(status="PENDING", queues_only=False, load_input=False, load_output=False)
@@ -161,7 +164,16 @@ def _register(name: str, task: Task) -> None:
     """DBOS knows the task; queues that share a first word share one task, told apart by destination."""
 
     def step(job_id: int, destination: str) -> str:
-        return task(job_id, destination)
+        # A task records its own faults. What still rises is a database away: a run that ended in error would never
+        # be taken up again, so it is done again until its outcome is written.
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return task(job_id, destination)
+            except Exception:
+                LOG.exception("engine: %s of job %s could not record its outcome, again in %g s", name, job_id, pause_s)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def workflow(job_id: int, destination: str) -> str:
         return DBOS.run_step({"name": name}, step, job_id, destination)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from storage.instance_files import InstanceFiles
 
 LOG = logging.getLogger(__name__)
 BATCH = 200
+ACQUISITION_SETTLE_S = 1.0
 GAP_TOLERANCE = 0.2
 """A step between neighbouring slices this much longer than the median is a gap."""
 
@@ -47,7 +47,11 @@ def list_arrivals(database: Database, files: InstanceFiles, *, peer_of: Callable
         arrivals = []
         for path in waiting[first : first + BATCH]:
             try:
-                arrivals.append(Arrival(path, _instance(path, read_header(path), peer_of)))
+                header = read_header(path)
+                peer = peer_of(header.source_ae_title)
+                arrivals.append(Arrival(path, _instance(path, header, sha256=files.sha256_of(path), peer=peer)))
+            except OSError as fault:  # the disk, not the file's content: looked at again at the next sweep
+                LOG.error("gather: %s cannot be read now: %s", path.name, fault)
             except HeaderUnreadable as fault:
                 kept = files.quarantine(path, str(fault))
                 LOG.error("gather: %s cannot be read and lies in quarantine: %s", kept.name, fault)
@@ -79,18 +83,17 @@ def _settle(database: Database, files: InstanceFiles, arrival: Arrival) -> None:
             audit.append(connection, "conflict", peer=arrival.instance.peer, details={"reason": str(fault)[:200]})
 
 
-def _instance(path: Path, header: Header, peer_of: Callable[[str], str]) -> Instance:
-    content = path.read_bytes()
+def _instance(path: Path, header: Header, *, sha256: str, peer: str) -> Instance:
     return Instance(
         sop_instance_uid=header.sop_instance_uid,
         sop_class_uid=header.sop_class_uid,
         transfer_syntax_uid=header.transfer_syntax_uid,
         series_instance_uid=header.series_instance_uid,
         study_instance_uid=header.study_instance_uid,
-        peer=peer_of(header.source_ae_title),
+        peer=peer,
         received_at=datetime.fromtimestamp(path.stat().st_mtime).astimezone(),
-        sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
+        sha256=sha256,
+        size_bytes=path.stat().st_size,
         header=header.values,
     )
 
@@ -102,12 +105,18 @@ def whole_because(
     evidence = expected_count(headers)
     count = len(deciding_headers(headers))
     gap = slice_gap(headers)
-    if evidence is not None and evidence[0] == count and gap is None:
+    settled = now - series.last_received_at >= timedelta(seconds=min(quiet_seconds, _settle_s(evidence)))
+    if evidence is not None and evidence[0] == count and gap is None and settled:
         return f"all {count} instances that {evidence[1]} announces are here, without a gap"
     if now - series.last_received_at < timedelta(seconds=quiet_seconds):
         return None
     short = "" if evidence is None or evidence[0] == count else f"; {evidence[1]} announced {evidence[0]}"
     return f"nothing came for {quiet_seconds:g} s; {count} images are here{short}{'' if gap is None else f'; {gap}'}"
+
+
+def _settle_s(evidence: tuple[int, str] | None) -> float:
+    """How long a reached count must stand: a count per acquisition says nothing of acquisitions still to come."""
+    return ACQUISITION_SETTLE_S if evidence is not None and evidence[1] == "ImagesInAcquisition" else 0.0
 
 
 def expected_count(headers: Sequence[Mapping[str, Any]]) -> tuple[int, str] | None:

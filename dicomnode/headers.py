@@ -82,7 +82,7 @@ def read_header(path: Path) -> Header:
             if meta.get("MediaStorageSOPInstanceUID", header.sop_instance_uid) != header.sop_instance_uid:
                 raise HeaderUnreadable("its File Meta Information and its data set name different SOP instances")
             return header
-        except HeaderUnreadable:
+        except (HeaderUnreadable, MemoryError):  # too little memory says nothing about the file
             raise
         except RecursionError as fault:
             raise HeaderUnreadable("its sequences are nested too deeply to be read") from fault

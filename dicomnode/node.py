@@ -16,21 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from dicomnode import gather, route
-from dicomnode.config import Config, keep_in_force, load_config
+from dicomnode.config import IN_FORCE, Config, keep_in_force, load_config
 from dicomnode.engine import Engine
 from dicomnode.errors import ConfigFault
 from dicomnode.processes import Child, Processes
 from dicomnode.receive import Receiver
 from storage import audit, catalog, deliveries, jobs
 from storage.database import Database, open_engine
-from storage.errors import StaleState
+from storage.errors import DatabaseAway, StaleState
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, State
+from storage.locks import take_lock
 
 LOG = logging.getLogger(__name__)
 DERIVE_QUEUE, SEND_QUEUE = "derive", "send"
 SWEEP_S, DISPATCH_S = 0.25, 0.25
-DRAIN_S = 30.0
+RECEIVER_DRAIN_S, CHILD_DRAIN_S = 10.0, 40.0
+RELOADABLE = {"quiet_seconds", "pipeline_limit_s", "retry_first_s", "retry_longest_s", "give_up_after_days"}
+"""Keys of [node] that take effect at a reload; a change of any other needs a restart and is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,27 @@ class Stores:
         database.migrate()
         return cls(database, InstanceFiles(folder), folder)
 
+    @staticmethod
+    def look(config: Config) -> Database:
+        """The database of a node that has run, for reading: nothing is made and nothing migrated."""
+        if not config.node.database and not (config.data_folder / "node.sqlite").is_file():
+            raise ConfigFault(
+                config.folder / "node.toml", "node.data_folder", f"no node has run yet with {config.data_folder}"
+            )
+        return Database.open(config.database_url)
+
 
 class Node:
     """The process that holds the port: it receives, gathers, routes and dispatches, and never imports torch."""
 
     def __init__(self, config: Config) -> None:
+        """Raises ConfigFault when another node runs on the same data folder."""
         self._config = config
         self._stores = Stores.open(config)
+        name = f"node {socket.gethostname()} {config.data_folder}"
+        self._lock = take_lock(self._stores.database, self._stores.folder / "locks", name)
+        if self._lock is None:
+            raise ConfigFault(config.folder / "node.toml", "node.data_folder", "another node runs on it; stop it first")
         self._stores.files.sweep_parts()
         self._engine = Engine(open_engine(config.engine_database_url))
         self._engine.register_queue(DERIVE_QUEUE, concurrency_per_executor=1)
@@ -66,8 +83,11 @@ class Node:
         self._stop = threading.Event()
         self._reload_asked = threading.Event()
         self._happened: queue.SimpleQueue[tuple[str, str, Mapping[str, Any]]] = queue.SimpleQueue()
+        self._pending: list[tuple[str, str, Mapping[str, Any]]] = []
         self._enqueued: set[str] = set()
-        self._looked_at: dict[str, tuple[int, int]] = {}
+        self._left: set[str] = set()
+        self._looked_at: dict[str, tuple[int, int, int]] = {}
+        self._not_routed: set[tuple[str, int, int]] = set()
         node = config.node
         self._receiver = Receiver(
             ae_title=node.ae_title,
@@ -79,13 +99,14 @@ class Node:
             maximum_pdu=node.maximum_pdu,
             idle_s=node.association_idle_s,
         )
-        self._processes = Processes(children(config, keep_in_force(config)))
+        self._processes = Processes(children(config, config.data_folder / IN_FORCE))
         self._threads: list[threading.Thread] = []
         self.port = 0
 
     def start(self) -> None:
         """The port is open and everything runs. Raises OSError when the port cannot be had."""
         self.port = self._receiver.start(self._config.node.host, self._config.node.port)
+        keep_in_force(self._config)
         self._processes.start()
         self._arrived.set()
         for name, step, every_s, wake in (
@@ -107,12 +128,15 @@ class Node:
     def stop(self) -> None:
         """Drains: no new association, what is received is listed, running jobs end or are left for the next start."""
         self._stop.set()
-        self._receiver.stop(drain_s=DRAIN_S)
+        self._receiver.stop(drain_s=RECEIVER_DRAIN_S)
         self._arrived.set()
         for thread in self._threads:
-            thread.join(DRAIN_S)
-        self.sweep()
-        self._processes.stop(drain_s=DRAIN_S)
+            thread.join(RECEIVER_DRAIN_S)
+        try:
+            self.sweep()
+        except DatabaseAway as fault:  # what arrived lies on disk and is listed at the next start
+            LOG.error("node: not everything could be listed before the stop: %s", fault)
+        self._processes.stop(drain_s=CHILD_DRAIN_S)
         self._engine.close()
         self._stores.database.close()
 
@@ -167,14 +191,31 @@ class Node:
         with database.read() as connection:
             waiting = catalog.open_series(connection)
         for series in waiting:
-            self._close_when_whole(series, now)
+            try:
+                self._close_when_whole(series, now)
+            except DatabaseAway:
+                raise
+            except Exception as fault:  # one series must not hold up the others
+                self._tell_not_routed(series, fault)
+
+    def _tell_not_routed(self, series: catalog.Series, fault: Exception) -> None:
+        """Said once for what came of the series; it stays open and is tried again at every sweep."""
+        told = (series.series_instance_uid, series.generation, series.instance_count)
+        if told not in self._not_routed:
+            self._not_routed.add(told)
+            LOG.exception("route: series %s cannot be routed and stays open", series.series_instance_uid)
+            details = {"series_instance_uid": series.series_instance_uid, "reason": type(fault).__name__}
+            self._happened.put(("series not routed", series.peer, details))
 
     def _close_when_whole(self, series: catalog.Series, now: datetime) -> None:
-        config, seen = self._config, (series.generation, series.instance_count)
+        config = self._config
         peer = config.peers.get(series.peer)
         quiet_s = config.node.quiet_seconds if peer is None or peer.quiet_seconds is None else peer.quiet_seconds
-        is_quiet = (now - series.last_received_at).total_seconds() >= quiet_s
-        if not is_quiet and self._looked_at.get(series.series_instance_uid) == seen:
+        age_s = (now - series.last_received_at).total_seconds()
+        # Asked when something came, when a reached count has stood long enough, and from the quiet time on.
+        phase = (age_s >= gather.ACQUISITION_SETTLE_S) + (age_s >= quiet_s)
+        seen = (series.generation, series.instance_count, phase)
+        if age_s < quiet_s and self._looked_at.get(series.series_instance_uid) == seen:
             return
         self._looked_at[series.series_instance_uid] = seen
         with self._stores.database.read() as connection:
@@ -197,15 +238,21 @@ class Node:
             waiting = jobs.waiting_jobs(connection, now)
             due = deliveries.due_deliveries(connection, now)
             running = jobs.running_jobs(connection)
+        wanted = set()
         for job in waiting:
-            self._enqueue(DERIVE_QUEUE, f"{job.id}.{job.key[:12]}.{job.round}.{job.attempts}", job.id, "", job.priority)
+            # The same id while the same run goes on: an interrupted or crashed one is the engine's to resume.
+            run_id = f"{job.id}.{job.key[:12]}.{job.round}.{job.retries}"
+            self._enqueue(DERIVE_QUEUE, run_id, job.id, "", job.priority)
+            wanted.add(run_id)
         for delivery in due:
             lane = self._lane(delivery.destination)
             run_id = f"{lane}.{delivery.job_id}.{delivery.round}.{delivery.attempts}"
             self._enqueue(lane, run_id, delivery.job_id, delivery.destination, delivery.priority)
+            wanted.add(run_id)
+        self._enqueued &= wanted
+        self._tell_left({delivery.destination for delivery in due})
         for job in running:
-            if job.deadline is not None and job.deadline < now:
-                self._end_overdue(job, now)
+            self._end_overdue(job, now)
         for noticed in self._processes.tend():
             LOG.warning("node: %s", noticed)
             self._happened.put(("process restarted", "", {"what": noticed}))
@@ -230,8 +277,26 @@ class Node:
             self._lanes.add(lane)
         return lane
 
+    def _tell_left(self, destinations: set[str]) -> None:
+        """What left the config while something was on its way there: the sender must hear of its lane.
+
+        So the delivery is put off with its reason and abandoned in time, not forgotten.
+        """
+        for name in sorted(destinations - set(self._config.peers) - self._left):
+            LOG.warning("node: deliveries wait for %s, which is no longer in node.toml", name)
+            self._left.add(name)
+            self._processes.send_signal(signal.SIGHUP)
+
     def _end_overdue(self, job: jobs.Job, now: datetime) -> None:
-        """A pipeline that runs longer than its limit is ended with its process: a hung kernel hears nothing else."""
+        """A pipeline that runs longer than its limit is ended with its process: a hung kernel hears nothing else.
+
+        Only a claim of the worker's present life counts: an older one is resumed with a new deadline.
+        """
+        began = self._processes.began_at(job.worker)
+        if job.deadline is None or job.deadline >= now or began is None:
+            return
+        if job.started_at is None or job.started_at < began:
+            return
         limit_s = self._config.limit_s(job.pipeline)
         try:
             with self._stores.database.begin() as connection:
@@ -246,22 +311,28 @@ class Node:
                 )
         except StaleState:
             return  # it ended just now
-        if job.worker and self._processes.kill(job.worker):
+        if self._processes.kill(job.worker):
             LOG.error("node: job %s ran over its limit; %s was ended", job.id, job.worker)
 
     def _write_happenings(self) -> None:
-        happened = []
+        """What the other threads told enters the audit; what cannot be written now is kept for the next sweep."""
         while not self._happened.empty():
-            happened.append(self._happened.get_nowait())
-        if happened:
-            with self._stores.database.begin() as connection:
-                for event, peer, details in happened:
+            self._pending.append(self._happened.get_nowait())
+        while self._pending:
+            event, peer, details = self._pending[0]
+            try:
+                with self._stores.database.begin() as connection:
                     audit.append(connection, event, peer=peer, details=details)
+            except DatabaseAway:
+                raise
+            except Exception:  # a row the audit refuses must not hold back the others
+                LOG.exception("node: the audit does not take a row of %r", event)
+            self._pending.pop(0)
 
 
 def refuse_what_needs_a_restart(old: Config, new: Config) -> None:
     """Raises ConfigFault naming a key that cannot change while the node runs."""
-    for key in ("ae_title", "host", "port", "data_folder", "database"):
+    for key in sorted(set(type(new.node).model_fields) - RELOADABLE):
         if getattr(old.node, key) != getattr(new.node, key):
             raise ConfigFault("node.toml", f"node.{key}", "cannot change while the node runs; restart it")
     if old.workers != new.workers:

@@ -86,7 +86,8 @@ def write_pet(
         stored = np.rint(cut / slope).astype("<i2")
         dataset = _instance(series, stored, k, seed, spacing_mm=spacing_mm)
         dataset.RescaleSlope = slope
-        dataset.WindowCenter, dataset.WindowWidth = f"{16000 * slope:.8g}", f"{32000 * slope:.8g}"
+        width = max(32000 * slope, 1.0)  # PS3.3 C.11.2.1.2: never below 1
+        dataset.WindowCenter, dataset.WindowWidth = f"{width / 2:.8g}", f"{width:.8g}"
         dataset.ImageIndex = len(values) - k
         dataset.ActualFrameDuration, dataset.FrameReferenceTime = 120000, 60000
         dataset.DecayFactor = 1.0063

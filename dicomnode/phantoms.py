@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter, gaussian_filter1d
 
 from dicomnode.phantom_files import write_ct, write_pet
-from inference.physics.attenuation import attenuation_factors, build_projector, mu_from_hu, reconstruct_osem
+from inference.physics.attenuation import (
+    attenuation_factors,
+    build_projector,
+    measured_counts,
+    mu_from_hu,
+    reconstruct_osem,
+)
 
 # inference.physics.ct_simulation loads torch and is imported where it is called
 
@@ -76,11 +81,11 @@ def write_nac_pet(folder: Path, seed: int) -> Phantom:
     truth, activity = _torso()
     projector = build_projector((PET_SIZE, PET_SIZE), pixel_mm=(PET_PIXEL_MM, PET_PIXEL_MM), views=72)
     factors = attenuation_factors(mu_from_hu(truth, kvp=120), projector)
-    expected = gaussian_filter1d(projector.forward(activity), 6 / 2.355 / PET_PIXEL_MM, axis=-1) * factors
-    expected *= 3e5 * PET_SLICES / float(expected.sum())
-    counts = np.random.default_rng(seed).poisson(expected).astype(np.float32)
+    counts, _ = measured_counts(
+        activity, factors, projector, total_counts=3e5 * PET_SLICES, seed=seed, blur_bins=6 / 2.355 / PET_PIXEL_MM
+    )
     image = reconstruct_osem(counts, projector, iterations=3)
-    values = gaussian_filter(image, [4 / 2.355 / step for step in (PET_SLICE_MM, PET_PIXEL_MM, PET_PIXEL_MM)])
+    values = _blurred(image, 4 / 2.355 / PET_SLICE_MM, 4 / 2.355 / PET_PIXEL_MM)
     spacing = (PET_SLICE_MM, PET_PIXEL_MM)
     files = write_pet(folder / "pet-nac", values, "Whole torso NAC", spacing_mm=spacing, seed=seed)
     shown = (0.0, float(np.percentile(values, 99)))
@@ -135,11 +140,10 @@ def _pelvis(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
             canvas.bone(k, (side * 72, 10), (13, 42), side * 12)  # acetabulum
             canvas.bone(k, (side * 100, 5), (26 - z_mm**2 / 40, 26 - z_mm**2 / 40))  # femoral head
             canvas.bone(k, (side * 136, 18 + z_mm / 3), (14, 20), side * 15)  # trochanter
-        head_mm = np.sqrt(max(0.0, 15.0**2 - z_mm**2))
-        if head_mm > 0:
-            metal[k] = canvas.mask((100, 5), (head_mm, head_mm))
-        metal[k] |= canvas.mask((116, 11 + z_mm / 3), (14, 6), 25)  # neck
-        canvas.values[k][binary_dilation(metal[k], iterations=2)] = 600
+        head_mm, neck = float(np.sqrt(15.0**2 - z_mm**2)), (116.0, 11 + z_mm / 3)
+        for margin_mm, target, value in ((3.2, canvas.values, 600), (0.0, metal, True)):  # metal lies in dense bone
+            target[k][canvas.mask((100, 5), (head_mm + margin_mm, head_mm + margin_mm))] = value
+            target[k][canvas.mask(neck, (14 + margin_mm, 6 + margin_mm), 25)] = value
     return _textured(canvas.values, seed), metal
 
 
@@ -194,13 +198,25 @@ def _torso() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         for at_mm, radii_mm, density, activity in parts:
             hu.put(k, at_mm, radii_mm, density)
             uptake.put(k, at_mm, radii_mm, activity)
-    smooth = [0.0, 0.5, 0.5]
-    return gaussian_filter(hu.values, smooth), gaussian_filter(uptake.values, smooth)
+    return _blurred(hu.values, 0, 0.5), _blurred(uptake.values, 0, 0.5)
 
 
 def _textured(hu: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     """Partial volume at edges, and the unevenness of real tissue: 5 HU at about 4 mm; air stays even."""
     random = np.random.default_rng([seed, 1])
-    grain = gaussian_filter(random.standard_normal(hu.shape).astype(np.float32), (0.6, 1.2, 1.2))
-    tissue = hu > -200
-    return np.asarray(gaussian_filter(hu + 5 / grain.std() * grain * tissue, (0, 0.6, 0.6)), dtype=np.float32)
+    grain = _blurred(random.standard_normal(hu.shape).astype(np.float32), 0.6, 1.2)
+    return _blurred(hu + 5 / grain.std() * grain * (hu > -200), 0, 0.6)
+
+
+def _blurred(values: NDArray[np.float32], across_slices: float, in_plane: float) -> NDArray[np.float32]:
+    """Convolved with a Gaussian of these deviations in voxels; the edge repeats."""
+    for axis, sigma in enumerate((across_slices, in_plane, in_plane)):
+        if sigma:
+            reach = int(4 * sigma + 0.5)
+            weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+            padded = np.pad(values, [(reach, reach) if each == axis else (0, 0) for each in range(3)], mode="edge")
+            length = values.shape[axis]
+            values = np.zeros_like(values)
+            for start, weight in enumerate(weights / weights.sum()):
+                values += np.float32(weight) * padded.take(range(start, start + length), axis=axis)
+    return np.asarray(values, dtype=np.float32)

@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 LOG = logging.getLogger(__name__)
-QUICK_DEATH_S, LONGEST_PAUSE_S = 10.0, 30.0
+QUICK_DEATH_S, LONGEST_PAUSE_S = 20.0, 30.0
 
 
 @dataclass(slots=True)
@@ -24,9 +25,9 @@ class Child:
     arguments: tuple[str, ...]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
+    began_at: datetime | None = None
     quick_deaths: int = 0
     start_after: float = 0.0
-    deaths: int = field(default=0)
 
 
 class Processes:
@@ -56,7 +57,6 @@ class Processes:
                 if (code := child.process.poll()) is None:
                     continue
                 lived = time.monotonic() - child.started_at
-                child.deaths += 1
                 child.quick_deaths = child.quick_deaths + 1 if lived < QUICK_DEATH_S else 0
                 # A first quick death is an accident; the next ones wait 1, 2, 4 ... 30 s.
                 pause = min(2.0 ** (child.quick_deaths - 2), LONGEST_PAUSE_S) if child.quick_deaths > 1 else 0.0
@@ -65,6 +65,11 @@ class Processes:
                 if pause == 0.0:
                     self._spawn(child)
         return noticed
+
+    def began_at(self, executor_id: str) -> datetime | None:
+        """When that child began its present life; None when it is not ours or not running."""
+        child = self._children.get(executor_id)
+        return None if child is None or child.process is None else child.began_at
 
     def kill(self, executor_id: str) -> bool:
         """That child ends now, whatever it does; `tend` starts it again. False when it is not ours or not running."""
@@ -105,7 +110,7 @@ class Processes:
         child.process = subprocess.Popen(
             [sys.executable, "-m", "dicomnode", *child.arguments], stdin=subprocess.PIPE, start_new_session=True
         )
-        child.started_at = time.monotonic()
+        child.started_at, child.began_at = time.monotonic(), datetime.now(UTC)
 
 
 def describe_exit(code: int) -> str:

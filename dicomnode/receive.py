@@ -36,6 +36,7 @@ Happening = Callable[[str, str, Mapping[str, Any]], None]
 
 SERIES_INSTANCE_UID_TAG = 0x0020000E
 PEEK_BYTES = 1 << 20
+REFUSAL_ROW_S = 60.0
 UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
@@ -57,6 +58,7 @@ class _Caller:
     peer: Peer
     kept: int = 0
     refused: int = 0
+    unauthorised: int = 0
 
 
 class Receiver:
@@ -84,6 +86,7 @@ class Receiver:
         self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._server: Any = None
+        self._quiet_until: dict[tuple[str, str], float] = {}
         self._callers: WeakKeyDictionary[Association, _Caller] = WeakKeyDictionary()
 
     def accept_peers(self, peers: Mapping[str, Peer]) -> None:
@@ -133,9 +136,13 @@ class Receiver:
             calling, called, address, refusal = "", "", "", (0x03, f"internal fault {type(fault).__name__}")
         diagnostic, reason = refusal
         LOG.warning("receive: association from %r at %s refused: %s", calling, address, reason)
-        self._happened(
-            "association refused", "", {"calling_ae_title": calling[:16], "address": address, "reason": reason}
-        )
+        if time.monotonic() >= self._quiet_until.get((calling, address), 0.0):
+            # One row a minute and caller: a stranger in a loop must not fill the audit.
+            self._quiet_until = {one: until for one, until in self._quiet_until.items() if until > time.monotonic()}
+            self._quiet_until[calling, address] = time.monotonic() + REFUSAL_ROW_S
+            self._happened(
+                "association refused", "", {"calling_ae_title": calling[:16], "address": address, "reason": reason}
+            )
         # PS3.8 Table 9-21: rejected permanent, by the DICOM UL service user
         association.acse.send_reject(0x01, 0x01, diagnostic)
         association.is_rejected = True
@@ -155,7 +162,9 @@ class Receiver:
         """An instance is durable before its sender hears success."""
         caller = self._callers[event.assoc]
         if "store" not in caller.peer.may:
-            self._happened("store refused", caller.name, {"reason": f'"store" is not in what {caller.name} may'})
+            if not caller.unauthorised:
+                self._happened("store refused", caller.name, {"reason": f'"store" is not in what {caller.name} may'})
+            caller.unauthorised += 1
             return NOT_AUTHORISED
         try:
             self._keep(event)

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread, dcmwrite
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
 
 from dicomnode.contexts import offered_contexts
-from dicomnode.errors import PeerUnreachable
+from dicomnode.errors import PeerRejected, PeerUnreachable
 from dicomnode.peer import Peer
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage import deliveries, jobs
@@ -68,16 +69,25 @@ def deliver(job_id: int, destination: str, peer: Peer | None, courier: Courier) 
         if job.state is State.DERIVED:
             jobs.move_job(connection, job_id, Event.CLAIM, expected=State.DERIVED, now=datetime.now(UTC))
         missing = deliveries.unsent(connection, job_id, destination)
-    instances = [_outbound(courier.files.path_of(uid)) for uid in missing]
     try:
+        instances = [_outbound(courier.files.path_of(uid)) for uid in missing]
         if peer is None:
             raise PeerUnreachable(f"{destination} is no longer a peer in node.toml; add it again or requeue elsewhere")
         _send_and_record(job_id, destination, peer, instances, courier)
     except PeerUnreachable as fault:
         return _put_off(job_id, destination, str(fault), courier)
+    except PeerRejected as fault:  # an operator looks: the reason is the job's
+        LOG.error("send: job %s to %s: %s", job_id, destination, fault)
+        rejected = [Result(uid, LedgerState.REJECTED, None) for uid in missing]
+        with courier.database.begin() as connection:
+            deliveries.record_results(connection, job_id, destination, rejected, now=datetime.now(UTC))
+    except (OSError, ValueError, AttributeError, InvalidDicomError) as fault:  # our side: a file, or bytes not to send
+        LOG.exception("send: job %s to %s", job_id, destination)
+        why = f"{type(fault).__name__} on our side; the log has the trace"
+        return _put_off(job_id, destination, why, courier)
     with courier.database.begin() as connection:
         state = deliveries.finish_delivery(connection, job_id, destination, now=datetime.now(UTC))
-    LOG.info("send: job %s to %s: %s, %d instances in this try", job_id, destination, state, len(instances))
+    LOG.info("send: job %s to %s: %s, %d instances in this try", job_id, destination, state, len(missing))
     return state
 
 
@@ -153,20 +163,26 @@ def store_instances(peer: Peer, instances: Sequence[Outbound], *, ae_title: str)
 
 
 def open_association(peer: Peer, *, ae_title: str, contexts: Sequence[Any]) -> Association:
-    """An association with the peer; raises PeerUnreachable saying how it was refused."""
+    """An association with the peer.
+
+    Raises PeerUnreachable saying how it was refused, PeerRejected when the peer takes none of the contexts.
+    """
     entity = AE(ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout, entity.acse_timeout = CONNECT_S, CONNECT_S
     entity.dimse_timeout, entity.network_timeout = RESPONSE_S, RESPONSE_S
-    association = entity.associate(
-        peer.host,
-        peer.port,
-        contexts=list(contexts),
-        ae_title=peer.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
-    )
     where = f"{peer.ae_title} at {peer.host}:{peer.port}"
+    try:
+        association = entity.associate(
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=peer.ae_title,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+        )
+    except OSError as fault:  # a host name that cannot be resolved, among others
+        raise PeerUnreachable(f"{where} cannot be reached: {fault.strerror or fault}") from fault
     if association.is_established:
         _keep_responses_for_the_sender(association)
         return association
@@ -174,7 +190,7 @@ def open_association(peer: Peer, *, ae_title: str, contexts: Sequence[Any]) -> A
         answer = association.acceptor.primitive
         raise PeerUnreachable(f"{where} rejected the association: {answer.result_str}, {answer.reason_str}")
     if association.acceptor.primitive is not None and association.rejected_contexts:
-        raise PeerUnreachable(f"{where} accepts none of the offered SOP classes")
+        raise PeerRejected(f"{where} accepts none of the offered SOP classes and transfer syntaxes")
     raise PeerUnreachable(f"{where} cannot be reached; is it running, and are host and port right?")
 
 

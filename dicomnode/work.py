@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ from inference.pipeline import Card, Outcome, build_pipeline, run_pipeline
 from storage import audit, catalog, deliveries, jobs
 from storage.catalog import Instance
 from storage.database import Database
-from storage.errors import StaleState, StorageFault, StorageFull
+from storage.errors import DatabaseAway, StaleState, StorageFault, StorageFull
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, Job, State
 
 LOG = logging.getLogger(__name__)
-LONGEST_RETRIES = 12
+MOST_RETRIES = 12
 
 FAULT_EVENT: Mapping[type[BaseException], Event] = {
     SourceRefused: Event.REFUSE,
@@ -33,6 +34,7 @@ FAULT_EVENT: Mapping[type[BaseException], Event] = {
     DeviceExhausted: Event.RETRY,
     MemoryError: Event.RETRY,
     StorageFull: Event.RETRY,
+    DatabaseAway: Event.RETRY,
 }
 """The only place where a fault of the work becomes a job's event; what is not named gives up."""
 
@@ -72,14 +74,14 @@ def _claim(job_id: int, workshop: Workshop) -> Job:
         job = jobs.get_job(connection, job_id)
         if job.state not in (State.WAITING, State.RUNNING):
             return job
-        if job.state is State.RUNNING and job.attempts >= workshop.crash_attempts:
+        if job.state is State.RUNNING and job.crashes + 1 >= workshop.crash_attempts:
             return jobs.move_job(
                 connection,
                 job_id,
                 Event.GIVE_UP,
                 expected=State.RUNNING,
                 reason_code="worker-crashed",
-                reason=f"its worker process died {job.attempts} times while it ran; look at the log, then requeue",
+                reason=f"its worker process died {job.crashes + 1} times while it ran; look at the log, then requeue",
                 now=now,
             )
         return jobs.move_job(
@@ -109,15 +111,25 @@ def _derive(job: Job, workshop: Workshop) -> str:
         deployment_uuid=workshop.deployment_uuid,
         generation=job.generation,
         content_qualification=workshop.content_qualification,
-        parameters_sha256=_parameters_sha256(pipeline.card),
+        parameters_sha256=_parameters_sha256(pipeline.card, job, workshop),
     )
     kept = [_keep(made, job, workshop.files) for made in derive_series(outcome, pipeline.card, images, job=facts)]
-    return _finish(job, kept, outcome, workshop)
+    return _until_written(lambda: _finish(job, kept, outcome, workshop))
 
 
-def _parameters_sha256(card: Card) -> str:
-    """SHA-256 (hex) of all that shapes the bytes beside sources and pipeline: after an upgrade, another series."""
-    shaped_by = [card.method, dict(card.settings), NODE_VERSION]
+def _parameters_sha256(card: Card, job: Job, workshop: Workshop) -> str:
+    """SHA-256 (hex) of all that shapes the bytes beside sources and pipeline.
+
+    The same UIDs must mean the same bytes (DERIVED_SERIES U4): an upgrade, another qualification or another job row
+    makes another series.
+    """
+    shaped_by = [
+        card.method,
+        dict(card.settings),
+        NODE_VERSION,
+        workshop.content_qualification,
+        job.created_at.isoformat(),
+    ]
     return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -169,7 +181,7 @@ def _finish(job: Job, kept: list[Instance], outcome: Outcome, workshop: Workshop
 
 def _settle_fault(job: Job, fault: Exception, workshop: Workshop) -> str:
     event = next((move for kind, move in FAULT_EVENT.items() if isinstance(fault, kind)), Event.GIVE_UP)
-    if event is Event.RETRY and job.attempts >= LONGEST_RETRIES:
+    if event is Event.RETRY and job.retries >= MOST_RETRIES:
         event = Event.GIVE_UP
     now = datetime.now(UTC)
     named = isinstance(fault, NodeFault | StorageFault | InferenceFault)
@@ -185,18 +197,54 @@ def _settle_fault(job: Job, fault: Exception, workshop: Workshop) -> str:
         reason,
         exc_info=not named,
     )
+
+    def write() -> str:
+        with workshop.database.begin() as connection:
+            moved = jobs.move_job(
+                connection,
+                job.id,
+                event,
+                expected=State.RUNNING,
+                reason_code=code,
+                reason=reason,
+                not_before=now + timedelta(seconds=workshop.retry_s(job.attempts)) if event is Event.RETRY else None,
+                now=now,
+            )
+        return moved.state
+
+    try:
+        return _until_written(write)
+    except StaleState:
+        return "stale"
+
+
+def _until_written(write: Callable[[], str]) -> str:
+    """What `write` gives, once the database takes it: an outage never throws away what was computed."""
+    pause_s = 0.5
+    while True:
+        try:
+            return write()
+        except DatabaseAway as fault:
+            LOG.error("work: the outcome cannot be written yet, again in %g s: %s", pause_s, fault)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 10.0)
+
+
+def interrupt_jobs(workshop: Workshop) -> list[Job]:
+    """Jobs this worker leaves unfinished because it was told to stop: they wait, and no crash is counted."""
     with workshop.database.begin() as connection:
-        moved = jobs.move_job(
-            connection,
-            job.id,
-            event,
-            expected=State.RUNNING,
-            reason_code=code,
-            reason=reason,
-            not_before=now + timedelta(seconds=workshop.retry_s(job.attempts)) if event is Event.RETRY else None,
-            now=now,
-        )
-    return moved.state
+        return [
+            jobs.move_job(
+                connection,
+                job.id,
+                Event.INTERRUPT,
+                expected=State.RUNNING,
+                reason="the node was stopped",
+                now=datetime.now(UTC),
+            )
+            for job in jobs.running_jobs(connection)
+            if job.worker == workshop.worker
+        ]
 
 
 def _place(fault: BaseException) -> str:

@@ -13,16 +13,17 @@ from dicomnode.engine import Executor, Lock, Task
 from dicomnode.errors import ConfigFault
 from dicomnode.node import DERIVE_QUEUE, SEND_QUEUE, Stores
 from dicomnode.processes import end_with_parent
+from storage import deliveries
 from storage.database import open_engine
 from storage.locks import take_lock
 
 LOG = logging.getLogger(__name__)
-DRAIN_S = 25
+DRAIN_S = 15
 
 
 def run_worker(config: Config, *, relative_to: Path, executor_id: str, device: str) -> None:
     """Derives what waits, one job at a time, until it is asked to stop."""
-    from dicomnode.work import Workshop, do_job
+    from dicomnode.work import Workshop, do_job, interrupt_jobs
 
     os.environ["DICOMNODE_DEVICE"] = device
     stores = Stores.open(config)
@@ -39,6 +40,9 @@ def run_worker(config: Config, *, relative_to: Path, executor_id: str, device: s
         retry_s=lambda attempts: _backoff_s(current.config, attempts),
     )
     _run_executor(stores, config, executor_id, {DERIVE_QUEUE: lambda job_id, _: do_job(job_id, workshop)})
+    for job in interrupt_jobs(workshop):
+        LOG.warning("work: job %s was interrupted and goes on at the next start", job.id)
+    _end_now()
 
 
 def run_sender(config: Config, *, executor_id: str) -> None:
@@ -58,14 +62,24 @@ def run_sender(config: Config, *, executor_id: str) -> None:
     def task(job_id: int, destination: str) -> str:
         return deliver(job_id, destination, config.peers.get(destination), courier)
 
+    with stores.database.read() as connection:
+        destinations = {name for name, peer in config.peers.items() if peer.reachable}
+        destinations |= deliveries.open_destinations(connection)  # also those that left the config
     # A changed config can bring new lanes: on SIGHUP this process ends, and the node starts it again.
     _run_executor(
         stores,
         config,
         executor_id,
-        {f"{SEND_QUEUE}.{name}": task for name in config.peers},
+        {f"{SEND_QUEUE}.{name}": task for name in sorted(destinations)},
         stop_on=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
     )
+    _end_now()
+
+
+def _end_now() -> None:
+    """The process ends, with whatever thread did not end in time; its locks go with it."""
+    logging.shutdown()
+    os._exit(0)
 
 
 class _Current:
@@ -108,4 +122,3 @@ def _run_executor(
     LOG.info("%s listens to %s", executor_id, ", ".join(tasks))
     stop.wait()
     executor.stop(drain_s=DRAIN_S)
-    stores.database.close()

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from storage.errors import DatabaseAway
 from storage.schema import deployment
 
 BUSY_S = 30
@@ -58,7 +59,7 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """A connection in a write transaction: the only one until it ends, on SQLite and on PostgreSQL alike."""
-        with self.engine.begin() as connection:
+        with _database_faults(), self.engine.begin() as connection:
             take_writer_lock(connection)
             yield connection
 
@@ -68,7 +69,11 @@ class Database:
         options: dict[str, Any] = {"reads_only": True}
         if self.engine.dialect.name == "postgresql":
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with self.engine.connect().execution_options(**options) as connection, connection.begin():
+        with (
+            _database_faults(),
+            self.engine.connect().execution_options(**options) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     def close(self) -> None:
@@ -92,6 +97,15 @@ class Database:
             made = str(uuid.uuid4())
             connection.execute(sa.insert(deployment).values(id=1, uuid=made, created_at=datetime.now(UTC)))
             return made
+
+
+@contextmanager
+def _database_faults() -> Iterator[None]:
+    """DatabaseAway for a database that is locked, full, unreadable or out of reach."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError) as fault:
+        raise DatabaseAway(f"the database does not answer: {str(fault.orig).strip().splitlines()[0]}") from fault
 
 
 def take_writer_lock(connection: sa.Connection) -> None:

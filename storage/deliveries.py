@@ -97,6 +97,12 @@ def due_deliveries(connection: sa.Connection, now: datetime) -> list[Delivery]:
     )
 
 
+def open_destinations(connection: sa.Connection) -> set[str]:
+    """Every destination that something still waits for, also one that left the config."""
+    wanted = sa.select(deliveries.c.destination).where(deliveries.c.state == DeliveryState.WAITING)
+    return set(connection.scalars(wanted.distinct()))
+
+
 def get_delivery(connection: sa.Connection, job_id: int, destination: str) -> Delivery:
     """The delivery; LookupError when the job has none to that destination."""
     found = _deliveries(connection, deliveries.c.job_id == job_id, deliveries.c.destination == destination)

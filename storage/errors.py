@@ -9,6 +9,10 @@ class StorageFull(StorageFault):
     """The disk is full or does not take the write; free space, then try again."""
 
 
+class DatabaseAway(StorageFault):
+    """The database cannot be reached or is held by another for too long; the same call works once it is back."""
+
+
 class InstanceConflict(StorageFault):
     """The same SOP Instance UID arrived with other bytes; the first copy is kept."""
 

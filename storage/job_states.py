@@ -26,6 +26,7 @@ class Event(StrEnum):
     FINISH = "finish"
     REFUSE = "refuse"
     RETRY = "retry"
+    INTERRUPT = "interrupt"  # its worker was told to stop: the same run goes on at the next start
     GIVE_UP = "give up"
     REQUEUE = "requeue"
     SUPERSEDE = "supersede"
@@ -40,6 +41,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.RUNNING, Event.REFUSE): State.REFUSED,
     (State.WAITING, Event.REFUSE): State.REFUSED,
     (State.RUNNING, Event.RETRY): State.WAITING,
+    (State.RUNNING, Event.INTERRUPT): State.WAITING,
     (State.RUNNING, Event.GIVE_UP): State.FAILED,
     (State.WAITING, Event.GIVE_UP): State.FAILED,
     (State.DERIVED, Event.CLAIM): State.SENDING,
@@ -55,7 +57,6 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.WAITING, Event.SUPERSEDE): State.SUPERSEDED,
     (State.RUNNING, Event.SUPERSEDE): State.SUPERSEDED,
     (State.DERIVED, Event.SUPERSEDE): State.SUPERSEDED,
-    (State.SENDING, Event.SUPERSEDE): State.SUPERSEDED,
     (State.REFUSED, Event.SUPERSEDE): State.SUPERSEDED,
     (State.FAILED, Event.SUPERSEDE): State.SUPERSEDED,
     (State.SUPERSEDED, Event.REVIVE): State.WAITING,

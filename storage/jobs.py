@@ -54,7 +54,11 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as it stands. attempts: claims in this round; round: how often somebody gave it another try."""
+    """One job as it stands.
+
+    In this round, attempts: claims; crashes: claims of a job whose worker died with it; retries: runs that ended to
+    be tried again. round: how often somebody gave the job another try.
+    """
 
     id: int
     key: str
@@ -69,6 +73,8 @@ class Job:
     priority: int
     state: State
     attempts: int
+    crashes: int
+    retries: int
     round: int
     worker: str
     deadline: datetime | None
@@ -97,6 +103,8 @@ def add_job(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
         "source_sop_instance_uids_sha256": _sources_sha256(new.source_sop_instance_uids),
         "state": State.WAITING,
         "attempts": 0,
+        "crashes": 0,
+        "retries": 0,
         "round": 0,
         "worker": "",
         "reason_code": "",
@@ -172,10 +180,14 @@ def move_job(
         change["worker"] = worker
     if target is State.RUNNING:
         change |= {"attempts": jobs.c.attempts + 1, "started_at": now}
+    if (expected, event) == (State.RUNNING, Event.CLAIM):
+        change["crashes"] = jobs.c.crashes + 1
+    if event is Event.RETRY:
+        change["retries"] = jobs.c.retries + 1
     if event in (Event.REQUEUE, Event.RESEND, Event.REVIVE):
         change["round"] = jobs.c.round + 1
     if event in (Event.REQUEUE, Event.REVIVE):
-        change["attempts"] = 0
+        change |= {"attempts": 0, "crashes": 0, "retries": 0}
     if event is Event.REVIVE:
         change["superseded_by_generation"] = None
     moved = connection.execute(
@@ -237,7 +249,7 @@ def supersede_jobs(
                 )
             )
         else:
-            _audit(connection, job, "job superseded after delivery", {"state": job.state, "reason": why})
+            _audit(connection, job, "job superseded, delivery stands", {"state": job.state, "reason": why})
             changed.append(get_job(connection, job.id))
     return changed
 
@@ -319,7 +331,7 @@ def _join_job(connection: sa.Connection, job: Job, new: NewJob) -> Job:
         ledger.open_deliveries(connection, job.id, now=new.created_at)
     if job.state is State.SUPERSEDED and new.generation >= (job.superseded_by_generation or 0):
         move_job(connection, job.id, Event.REVIVE, expected=job.state, reason="wanted again", now=new.created_at)
-    elif job.state is State.DELIVERED and joining:
+    elif job.state in (State.DELIVERED, State.FAILED) and job.derived_series_instance_uid and joining:
         move_job(
             connection, job.id, Event.RESEND, expected=job.state, reason="a destination joined", now=new.created_at
         )

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
-from storage.errors import IllegalTransition, InstanceConflict
+from storage.errors import IllegalTransition
 from storage.schema import deliveries, job_destinations, job_results, ledger
 
 
@@ -44,12 +44,18 @@ class Result:
 
 
 def keep_results(connection: sa.Connection, job_id: int, sop_instance_uids: Sequence[str]) -> None:
-    """The instances the job made, in order; the same list again is harmless, another one is InstanceConflict."""
+    """The instances the job made, in order; the same list again is harmless.
+
+    A job done anew with another result (after an upgrade, say) forgets what it had to send before: the destinations
+    get the new series whole. The audit remembers both.
+    """
     if not sop_instance_uids:
         raise IllegalTransition(f"job {job_id} made no instance; there is nothing to deliver")
     known = made_instances(connection, job_id)
     if known and known != list(sop_instance_uids):
-        raise InstanceConflict(f"job {job_id} made {len(known)} instances before and other ones now; look at its audit")
+        for table in (ledger, deliveries, job_results):
+            connection.execute(sa.delete(table).where(table.c.job_id == job_id))
+        known = []
     if not known:
         rows = [
             {"job_id": job_id, "sop_instance_uid": uid, "position": position}

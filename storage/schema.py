@@ -138,6 +138,8 @@ jobs = sa.Table(
     _count("priority"),
     _words("state", index=True),
     _count("attempts"),
+    _count("crashes"),
+    _count("retries"),
     _count("round"),
     _words("worker"),
     _moment("deadline", nullable=True),

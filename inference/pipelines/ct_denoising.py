@@ -84,7 +84,7 @@ class CtDenoising:
             if source.outside is not None:
                 change[source.outside[k]] = 0
             result[k] += change
-            shifts.add(hu, change, body)
+            shifts.add(hu + change, change, body)
             noise_hu.append(noise)
             removed += float((change[body].astype(np.float64) ** 2).sum())
             body_voxels += int(body.sum())
@@ -131,9 +131,9 @@ class _TissueShifts:
         self._sums = dict.fromkeys(TISSUES_HU, 0.0)
         self._voxels = dict.fromkeys(TISSUES_HU, 0)
 
-    def add(self, hu: NDArray[np.float32], change: NDArray[np.float32], body: NDArray[np.bool_]) -> None:
-        # tissue is told from the blurred source, or a voxel's own noise would choose its class
-        blurred = gaussian_filter(hu, 2.0)
+    def add(self, denoised: NDArray[np.float32], change: NDArray[np.float32], body: NDArray[np.bool_]) -> None:
+        # told from the source, a voxel's own noise would choose its tissue and look like a shift
+        blurred = gaussian_filter(denoised, 2.0)
         for tissue, (low, high) in TISSUES_HU.items():
             chosen = body & (blurred > low) & (blurred < high)
             self._sums[tissue] += float(change[chosen].sum(dtype=np.float64))

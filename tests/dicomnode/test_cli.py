@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from dicomnode.config import load_config
+from dicomnode.node import Stores
 from tests.peers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +62,23 @@ def test_a_mistake_is_one_clear_line_without_a_traceback(config: Path) -> None:
     assert "Traceback" not in answer.stderr and answer.stdout == ""
 
 
+def test_reading_commands_make_nothing_where_no_node_has_run(config: Path) -> None:
+    for command in (["jobs"], ["audit"], ["audit", "verify"], ["requeue", "1"]):
+        answer = dicomnode(*command, "--config", config)
+        assert answer.returncode == 1 and "no node has run yet" in answer.stderr
+    assert not (config.parent / "var").exists()
+
+
+def test_check_says_with_its_exit_code_that_the_port_is_taken(config: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", load_config(config).node.port))
+        taken.listen()
+        answer = dicomnode("check", "--config", config)
+    assert answer.returncode == 1 and "not free" in answer.stdout
+
+
 def test_an_empty_node_has_no_jobs_and_a_whole_audit(config: Path) -> None:
+    Stores.open(load_config(config)).database.close()
     assert json.loads(dicomnode("jobs", "--config", config, "--json").stdout) == []
     assert json.loads(dicomnode("audit", "--config", config, "--json").stdout) == []
     verified = json.loads(dicomnode("audit", "verify", "--config", config, "--json").stdout)
@@ -74,5 +93,6 @@ def test_a_peer_that_does_not_answer_is_named(config: Path) -> None:
 
 
 def test_requeueing_what_is_not_there_is_said_so(config: Path) -> None:
+    Stores.open(load_config(config)).database.close()
     answer = dicomnode("requeue", 99, "--config", config)
     assert answer.returncode == 1 and "no job 99" in answer.stderr

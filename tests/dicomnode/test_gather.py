@@ -120,8 +120,16 @@ def test_a_late_instance_opens_the_series_again_and_is_audited(
 
 def test_a_series_is_whole_when_everything_announced_is_here_without_a_gap() -> None:
     headers = [image(k, ImagesInAcquisition=4) for k in range(4)]
-    assert "ImagesInAcquisition" in (whole_because(series(4), headers, quiet_seconds=60, now=NOW) or "")
-    assert whole_because(series(3), headers[:3], quiet_seconds=60, now=NOW) is None
+    soon = NOW + timedelta(seconds=1)
+    assert "ImagesInAcquisition" in (whole_because(series(4), headers, quiet_seconds=60, now=soon) or "")
+    assert whole_because(series(3), headers[:3], quiet_seconds=60, now=soon) is None
+
+
+def test_a_count_per_acquisition_stands_a_second_for_another_acquisition_may_follow() -> None:
+    headers = [image(k, ImagesInAcquisition=4) for k in range(4)]
+    assert whole_because(series(4), headers, quiet_seconds=60, now=NOW + timedelta(seconds=0.9)) is None
+    pet = [image(k, Modality="PT", NumberOfSlices=4) for k in range(4)]
+    assert whole_because(series(4), pet, quiet_seconds=60, now=NOW) is not None
 
 
 def test_a_count_reached_with_a_gap_waits_for_the_quiet_time_and_says_so() -> None:
@@ -161,7 +169,8 @@ def test_a_localizer_does_not_count() -> None:
     headers = [image(k, ImagesInAcquisition=3) for k in range(3)]
     localizer = image(0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImagesInAcquisition=1)
     assert expected_count([localizer, *headers]) == (3, "ImagesInAcquisition")
-    assert whole_because(series(4), [localizer, *headers], quiet_seconds=60, now=NOW) is not None
+    soon = NOW + timedelta(seconds=1)
+    assert whole_because(series(4), [localizer, *headers], quiet_seconds=60, now=soon) is not None
 
 
 def test_jitter_is_no_gap() -> None:

@@ -192,12 +192,30 @@ def test_a_peer_that_takes_only_implicit_vr_gets_the_same_values(
         assert received.PatientName == source.PatientName
 
 
-def test_a_peer_that_takes_no_such_sop_class_is_waited_for_and_says_why(
+def test_a_peer_that_takes_no_such_sop_class_has_rejected_the_series_and_an_operator_looks(
     courier: Courier, job_id: int, archive: Callable[..., Archive]
 ) -> None:
-    assert deliver(job_id, "archive", archive(sop_class=MRImageStorage).peer, courier) == "postponed"
+    assert deliver(job_id, "archive", archive(sop_class=MRImageStorage).peer, courier) == DeliveryState.REJECTED
+    assert state_of(courier, job_id) == (State.FAILED, DeliveryState.REJECTED)
+
+
+def test_a_host_name_that_cannot_be_resolved_postpones(courier: Courier, job_id: int) -> None:
+    lost = Peer(name="archive", ae_title="ARCHIVE", host="no-such-host.invalid", port=104)
+    assert deliver(job_id, "archive", lost, courier) == "postponed"
+
+
+def test_a_file_that_is_gone_postpones_with_a_reason_and_loses_nothing(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
     with courier.database.read() as connection:
-        assert "SOP class" in deliveries.get_delivery(connection, job_id, "archive").reason
+        uid = deliveries.unsent(connection, job_id, "archive")[0]
+    path = courier.files.path_of(uid)
+    path.rename(path.with_suffix(".away"))
+    assert deliver(job_id, "archive", archive().peer, courier) == "postponed"
+    with courier.database.read() as connection:
+        assert "FileNotFoundError" in deliveries.get_delivery(connection, job_id, "archive").reason
+    path.with_suffix(".away").rename(path)
+    assert deliver(job_id, "archive", archive().peer, courier) == DeliveryState.DONE
 
 
 def test_after_its_days_a_delivery_is_failed_and_never_dropped(

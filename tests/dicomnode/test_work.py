@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from dicomnode.work import Workshop, do_job
+from dicomnode.work import Workshop, do_job, interrupt_jobs
 from inference.errors import DeviceExhausted
 from storage import audit, catalog, jobs
 from storage.database import Database
+from storage.errors import DatabaseAway
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, NewJob, State
 from tests.builders_dicom import write_ct_series, write_pet_series
@@ -102,6 +103,48 @@ def test_a_job_found_running_is_done_again_until_it_crashed_too_often(workshop: 
             jobs.move_job(connection, job_id, Event.CLAIM, expected=expected, worker="dead", now=NOW)
     assert do_job(job_id, workshop) == State.FAILED
     assert job(workshop, job_id).reason_code == "worker-crashed"
+
+
+def test_retries_and_planned_stops_are_no_crashes(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = waiting_job(workshop, write_ct_series(tmp_path / "source", slices=1))
+    for _ in range(4):
+        with workshop.database.begin() as connection:
+            jobs.move_job(connection, job_id, Event.CLAIM, expected=State.WAITING, worker=workshop.worker, now=NOW)
+        assert [one.state for one in interrupt_jobs(workshop)] == [State.WAITING]
+    assert job(workshop, job_id).crashes == 0
+    assert do_job(job_id, workshop) == State.DERIVED
+
+
+def test_a_database_that_is_away_when_the_work_is_done_loses_nothing(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = waiting_job(workshop, write_ct_series(tmp_path / "source", slices=1))
+    real, failures = catalog.add_derived_series, [1, 2]
+
+    def away_twice(*arguments: Any) -> None:
+        if failures:
+            failures.pop()
+            raise DatabaseAway("locked")
+        real(*arguments)
+
+    monkeypatch.setattr(catalog, "add_derived_series", away_twice)
+    assert do_job(job_id, workshop) == State.DERIVED
+    assert job(workshop, job_id).attempts == 1
+
+
+def test_another_qualification_makes_other_uids_never_other_bytes_under_the_same(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    job_id = waiting_job(workshop, write_ct_series(tmp_path / "source", slices=1))
+    do_job(job_id, workshop)
+    first = job(workshop, job_id).derived_series_instance_uid
+    with workshop.database.begin() as connection:
+        jobs.move_job(connection, job_id, Event.GIVE_UP, expected=State.DERIVED, now=NOW)
+        jobs.move_job(connection, job_id, Event.REQUEUE, expected=State.FAILED, now=NOW)
+    assert do_job(job_id, replace(workshop, content_qualification="PRODUCT")) == State.DERIVED
+    assert job(workshop, job_id).derived_series_instance_uid != first
 
 
 def test_an_exhausted_device_is_tried_again_later(

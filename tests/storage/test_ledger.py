@@ -6,7 +6,7 @@ import pytest
 
 from storage import ledger
 from storage.database import Database
-from storage.errors import IllegalTransition, InstanceConflict
+from storage.errors import IllegalTransition
 from storage.ledger import LedgerState, Result
 from tests.storage.builders_storage import NOW, later, made_uids, planned_job
 
@@ -47,14 +47,22 @@ def test_an_answer_for_an_instance_that_was_not_sent_is_a_fault(database: Databa
                 ledger.record_results(connection, job.id, destination, [Result(uid, LedgerState.DONE, 0)], now=NOW)
 
 
-def test_a_job_cannot_have_made_nothing_or_other_instances_than_before(database: Database) -> None:
+def test_a_job_cannot_have_made_nothing(database: Database) -> None:
     with database.begin() as connection:
         job = planned_job(connection)
         ledger.keep_results(connection, job.id, made_uids(job))
         with pytest.raises(IllegalTransition, match="made no instance"):
             ledger.keep_results(connection, job.id, [])
-        with pytest.raises(InstanceConflict, match="other ones now"):
-            ledger.keep_results(connection, job.id, made_uids(job)[:2])
+
+
+def test_a_job_done_anew_with_another_result_sends_the_new_one_whole(database: Database) -> None:
+    with database.begin() as connection:
+        job = planned_job(connection)
+        ledger.record_results(connection, job.id, "pacs", [Result(made_uids(job)[0], LedgerState.DONE, 0)], now=NOW)
+        ledger.keep_results(connection, job.id, ["1.7.1", "1.7.2"])
+        ledger.open_deliveries(connection, job.id, now=NOW)
+        assert ledger.made_instances(connection, job.id) == ["1.7.1", "1.7.2"]
+        assert ledger.unsent(connection, job.id, "pacs") == ["1.7.1", "1.7.2"]
 
 
 def test_opening_again_adds_only_what_is_missing(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""511 keV: the table's branches meet, the projector is its adjoint's adjoint, and correction gives the activity back."""
+"""511 keV: the table's branches meet, forward and adjoint agree, and correction gives the activity back."""
 
 from __future__ import annotations
 
