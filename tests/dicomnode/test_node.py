@@ -71,6 +71,15 @@ def test_a_node_starts_drains_at_sigterm_and_leaves_no_process(node: RunningNode
     assert not [one for one in processes.values() if Path(f"/proc/{one}").exists()]
 
 
+def test_a_second_node_on_the_same_data_folder_is_refused(node: RunningNode) -> None:
+    second = RunningNode(node.folder, free_port(), rules="")
+    before = (node.folder / "var" / "config-in-force" / "node.toml").read_text()
+    second.write_config()
+    answer = second.command("run")
+    assert answer.returncode == 1 and "another node runs on it" in answer.stderr and "Traceback" not in answer.stderr
+    assert (node.folder / "var" / "config-in-force" / "node.toml").read_text() == before
+
+
 def test_children_keep_the_config_in_force_when_the_files_go_bad(node: RunningNode) -> None:
     wait_until(lambda: "listens to send" in node.log(), what="the sender listening")
     (node.config / "node.toml").write_text("this is no TOML")

@@ -179,3 +179,20 @@ def test_a_peer_without_the_right_to_store_is_told_so(
     answer = storescu(node.port, write_ct_series(tmp_path / "source", slices=1), calling="VIEWER")
     assert answer.returncode != 0 or "0124" in answer.stderr + answer.stdout
     assert not list((node.folder / "var" / "instances").rglob("*.dcm"))
+
+
+def test_a_delivery_to_a_peer_that_left_the_config_says_so_and_is_not_forgotten(
+    make_node: Callable[..., RunningNode], tmp_path: Path
+) -> None:
+    node = make_node(free_port()).start()
+    assert node.process is not None
+    assert storescu(node.port, write_ct_series(tmp_path / "source", slices=1)).returncode == 0
+    wait_until(lambda: [j for j in node.jobs() if j["deliveries"] and j["deliveries"][0]["attempts"] >= 1])
+    text = (node.config / "node.toml").read_text()
+    (node.config / "node.toml").write_text(text[: text.index("[peers.pacs]")])
+    (node.config / "rules.toml").write_text("")
+    node.process.send_signal(signal.SIGHUP)
+    wait_until(
+        lambda: "no longer a peer" in node.jobs()[0]["deliveries"][0]["reason"], what="the reason of the delivery"
+    )
+    assert node.jobs()[0]["state"] == "sending"
