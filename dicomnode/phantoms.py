@@ -60,7 +60,7 @@ def write_metal_ct(folder: Path, seed: int) -> Phantom:
         folder / "ct-with-metal", values, "Hip metal implant", part="PELVIS", spacing_mm=spacing, seed=seed
     )
     compare = "the derived CT against the pelvis without artifacts, metal and all, soft-tissue window"
-    return Phantom("CT with metal", files, truth, SOFT_WINDOW, (-300.0, 500.0), compare)
+    return Phantom("CT with metal", files, truth, SOFT_WINDOW, SOFT_WINDOW, compare)
 
 
 def write_low_dose_ct(folder: Path, seed: int) -> Phantom:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+
+def peer_is_missing(reason: str) -> NoReturn:
+    """A program of another maker is not here: in CI that is a failure, on a user's machine a skip with its reason."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def shared_data() -> Path:

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from dicomnode.cli import entry_as_json, job_as_json
 from storage import audit, deliveries, jobs
 from storage.database import Database
+from tests.builders import peer_is_missing
 
 NODE_AE, PACS_AE, SCANNER_AE = "DICOMNODE", "ORTHANC", "SCANNER"
 
@@ -80,10 +79,7 @@ def program(name: str) -> str:
     """The path of a program of another maker: missing it fails in CI and skips elsewhere."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
-        message = f"{name} is not installed (Debian packages dcmtk and orthanc)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        peer_is_missing(f"{name} is not installed (Debian packages dcmtk and orthanc)")
     return found
 
 

@@ -18,7 +18,7 @@ LONGEST = 400
 LIBRARY_HOMES = {
     "torch": ("inference",),
     "safetensors": ("inference",),
-    "scipy": ("inference",),
+    "scipy": ("inference", "dicomnode/phantoms.py"),
     "skimage": ("inference",),
     "sqlalchemy": ("storage",),
     "alembic": ("storage",),

