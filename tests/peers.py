@@ -316,6 +316,24 @@ class RunningNode:
         return self.process.wait(90)
 
 
+@contextmanager
+def storescp(port: int, *options: str) -> Iterator[None]:
+    """DCMTK's storescp listens on the port; it is ended at the end, whatever happens."""
+    process = subprocess.Popen([program("storescp"), *options, str(port)], env={**os.environ, "TCP_NODELAY": "1"})
+    try:
+        wait_until(lambda: _listens(port), seconds=20, what="storescp listening")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    """Whether somebody listens on the port, without connecting: storescp would count that as an association."""
+    rows = [row.split() for kind in ("tcp", "tcp6") for row in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
 def storescu(
     port: int, files: Sequence[Path], *, calling: str = SCANNER_AE, called: str = NODE_AE, options: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:

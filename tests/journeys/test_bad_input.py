@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
 from tests.builders_dicom import write_ct_series
-from tests.peers import NODE_AE, RULES_TOML, Orthanc, RunningNode, free_port, program, storescu, wait_until
+from tests.peers import NODE_AE, RULES_TOML, Orthanc, RunningNode, free_port, storescp, storescu, wait_until
 
 pytestmark = pytest.mark.peer
 
@@ -126,27 +125,27 @@ def test_a_pacs_that_refuses_holds_up_no_other_destination(
     pacs: Orthanc, make_node: Callable[..., RunningNode], tmp_path: Path
 ) -> None:
     port = free_port()
-    with subprocess.Popen([program("storescp"), "--refuse", str(port)], cwd=tmp_path) as refusing:
-        rules = RULES_TOML.replace('send_to = ["pacs"]', 'send_to = ["archive", "pacs"]')
-        archive = f'[peers.archive]\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = {port}\nmay = []\n'
-        node = make_node(pacs.dicom_port, rules=rules, more=archive).start()
+    rules = RULES_TOML.replace('send_to = ["pacs"]', 'send_to = ["archive", "pacs"]')
+    archive = f'[peers.archive]\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = {port}\nmay = []\n'
+    node = make_node(pacs.dicom_port, rules=rules, more=archive)
+
+    def states() -> dict[str, str]:
+        jobs = node.jobs()
+        return {one["destination"]: one["state"] for one in jobs[0]["deliveries"]} if jobs else {}
+
+    with storescp(port, "--refuse"):
+        node.start()
         assert storescu(node.port, write_ct_series(tmp_path / "source", slices=2)).returncode == 0
-
-        def states() -> dict[str, str]:
-            jobs = node.jobs()
-            return {one["destination"]: one["state"] for one in jobs[0]["deliveries"]} if jobs else {}
-
         wait_until(lambda: states() == {"archive": "waiting", "pacs": "done"}, what="delivery to the PACS alone")
-        reason = next(one["reason"] for one in node.jobs()[0]["deliveries"] if one["destination"] == "archive")
-        assert reason and "reject" in reason.lower()
-        refusing.kill()
-    accepting = subprocess.Popen([program("storescp"), "-od", str(tmp_path), str(port)])
-    try:
+        wait_until(
+            lambda: (
+                "reject" in next(o["reason"] or "" for o in node.jobs()[0]["deliveries"] if o["state"] == "waiting")
+            ),
+            what="the reason",
+        )
+    with storescp(port, "-od", str(tmp_path)):
         node.wait_for_jobs({"delivered"}, count=1)
-        assert len(list(tmp_path.glob("CT*"))) == 2
-    finally:
-        accepting.kill()
-        accepting.wait()
+    assert len(list(tmp_path.glob("CT*"))) == 2
 
 
 def test_a_pacs_that_breaks_off_in_the_middle_gets_only_what_is_missing(
@@ -157,19 +156,15 @@ def test_a_pacs_that_breaks_off_in_the_middle_gets_only_what_is_missing(
     first.mkdir()
     second.mkdir()
     node = make_node(port, retry_first_s=2.0)
-    with subprocess.Popen([program("storescp"), "--abort-after", "-od", str(first), str(port)]) as breaking:
+    with storescp(port, "--abort-after", "-od", str(first)):
         node.start()
         assert storescu(node.port, write_ct_series(tmp_path / "source", slices=6)).returncode == 0
         wait_until(lambda: [j for j in node.jobs() if j["deliveries"] and j["deliveries"][0]["attempts"] >= 1])
-        breaking.kill()
-    with subprocess.Popen([program("storescp"), "-od", str(second), str(port)]) as taking:
+    with storescp(port, "-od", str(second)):
         node.wait_for_jobs({"delivered"}, count=1)
-        taking.kill()
     node.stop()
-    assert {path.name for path in first.iterdir()} | {path.name for path in second.iterdir()}
-    assert len(list(second.iterdir())) == 6 - len(
-        {p.name for p in first.iterdir()} - {p.name for p in second.iterdir()}
-    )
+    held_by_first, held_by_second = ({path.name for path in folder.iterdir()} for folder in (first, second))
+    assert len(held_by_first | held_by_second) == 6
 
 
 def test_a_peer_without_the_right_to_store_is_told_so(
