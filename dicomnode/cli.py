@@ -202,7 +202,7 @@ def audit(
     if as_json:
         _print_json([entry_as_json(one) for one in entries])
         return
-    table = Table("when", "event", "job", "peer", "details")
+    table = Table("when", "event", "job", "peer", "details", show_lines=True)
     for one in entries:
         when = one.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(when, one.event, str(one.job_id or ""), one.peer, _plain(_details(one.details)))
@@ -333,8 +333,14 @@ def _log_to_stderr(level: int | str) -> None:
 
 
 def _details(details: Any) -> str:
-    return ", ".join(f"{key}: {json.dumps(value) if isinstance(value, list | dict) else value}"
-                     for key, value in details.items())  # fmt: skip
+    """A row's details, a line each; a rule's verdict in words."""
+    lines = []
+    for key, value in details.items():
+        if key == "rules":
+            lines += [f"{'met' if one['met'] else 'not met'}: {one['rule']} - {one['reason']}" for one in value]
+        elif value not in ("", None, [], {}):
+            lines.append(f"{key}: {json.dumps(value) if isinstance(value, list | dict) else value}")
+    return "\n".join(lines)
 
 
 def _plain(text: str) -> str:
