@@ -143,7 +143,7 @@ def psnr_db(image: Image, clean: Image, metal: Mask) -> float:
 
 def gated(scene: Scene, method: str) -> Image:
     """What the pipeline sends to the PACS: the source where it refuses."""
-    geometry = Geometry(np.diag([3.0, scene.spacing_mm, scene.spacing_mm, 1.0]), "1.2.3")
+    geometry = Geometry(np.diag([3.0, scene.spacing_mm, scene.spacing_mm, 1.0])[[2, 1, 0, 3]], "1.2.3")
     # Twice the same slice: a part in one slice only may be too small to count as one.
     twice = np.stack([scene.spoiled, scene.spoiled])
     source = Volume(twice, Unit.HU, geometry, Acquisition("CT", bits_stored=12))

@@ -24,6 +24,7 @@ from dicomnode.verbatim import Element, encoded, part10_file
 from inference.pipeline import Card, Outcome
 
 ROLE = "image"
+UNCHANGED = "This slice was passed through unchanged."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ def _instances(outcome: Outcome, card: Card, images: Sequence[SourceImage], job:
         made = {"SOPInstanceUID": instance_uid, "InstanceNumber": numbers[k], **_image_attributes(card, image, stored)}
         if card.result_modality == "PT":
             made |= {"NumberOfSlices": len(images), "ImageIndex": indices[k]}
+        if k in outcome.unchanged:
+            made |= {
+                "ImageComments": f"{UNCHANGED} {description.image_comments(card, job)}",
+                "DerivationDescription": f"{provenance.derivation_text(images[0], card)}. {UNCHANGED}",
+            }
         elements = of_series | encoded(_image_elements(card, image, made, window)) | encoded([_pixel_data(stored)])
         content = part10_file(elements, sop_class_uid=sop_class_uid, sop_instance_uid=instance_uid)
         check_instance(content, card, image, values=values, outside=outside)

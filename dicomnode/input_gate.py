@@ -24,6 +24,7 @@ SAME_FOR_ALL: Mapping[str, tuple[str, str]] = {
     "Rows": ("mixed-size", "several matrix sizes"),
     "Columns": ("mixed-size", "several matrix sizes"),
     "PhotometricInterpretation": ("mixed-photometric", "several photometric interpretations"),
+    "KVP": ("mixed-kvp", "several tube voltages"),
     "ConvolutionKernel": ("mixed-kernel", "several convolution kernels"),
     "RescaleType": ("mixed-units", "several rescale types"),
     "Units": ("mixed-units", "several PET units"),
@@ -37,11 +38,21 @@ SAME_FOR_ALL: Mapping[str, tuple[str, str]] = {
 SAME_FOR_ALL_PET: Mapping[str, tuple[str, str]] = {
     "SeriesDate": ("mixed-series-time", "several series dates, the reference of its decay correction"),
     "SeriesTime": ("mixed-series-time", "several series times, the reference of its decay correction"),
+    "PatientWeight": ("mixed-weight", "several patient weights, by which SUV would be wrong"),
+    "PatientSize": ("mixed-weight", "several patient sizes, by which SUV would be wrong"),
+    "AttenuationCorrectionMethod": ("mixed-corrections", "images corrected for attenuation in different ways"),
 }
+SAME_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber")
+SAME_DOSE = (
+    "RadionuclideTotalDose",
+    "RadionuclideHalfLife",
+    "RadiopharmaceuticalStartTime",
+    "RadiopharmaceuticalStartDateTime",
+)
 
 
 def images_of_one_stack(instances: Sequence[SourceImage], *, accept_lossy: bool) -> list[SourceImage]:
-    """The images that make the stack: localizers, reports and pictures without place left out; refused if mixed."""
+    """The images that make the stack: localizers and reports left out; refused if mixed or partly without place."""
     for instance in instances:
         _refuse_forbidden(instance)
     images = [instance for instance in instances if _is_stack_image(instance)]
@@ -54,6 +65,11 @@ def images_of_one_stack(instances: Sequence[SourceImage], *, accept_lossy: bool)
         raise SeriesUnusable(
             "no-positions",
             "no image has ImagePositionPatient and ImageOrientationPatient; a volume cannot be made of them",
+        )
+    if len(placed) < len(images):
+        raise SeriesUnusable(
+            "positions-missing",
+            f"{len(images) - len(placed)} of {len(images)} images have no position; send the series again complete",
         )
     for image in placed:
         _refuse_unfit(image, accept_lossy=accept_lossy)
@@ -177,6 +193,12 @@ def _refuse_mr(image: SourceImage) -> None:
         raise SeriesUnusable("diffusion", "the MR is diffusion weighted, and no pipeline takes that; correct the rule")
 
 
+def _dose(image: SourceImage) -> list[tuple[str, ...]]:
+    """What SUV is computed from, of every radiopharmaceutical named."""
+    items = image.dataset.get("RadiopharmaceuticalInformationSequence") or []
+    return [tuple(str(item.get(keyword, "")) for keyword in SAME_DOSE) for item in items]
+
+
 def _refuse_mixed(images: Sequence[SourceImage]) -> None:
     first = images[0]
     same = {**SAME_FOR_ALL, **(SAME_FOR_ALL_PET if first.text("Modality") == "PT" else {})}
@@ -185,8 +207,15 @@ def _refuse_mixed(images: Sequence[SourceImage]) -> None:
             raise SeriesUnusable(
                 reason_code, f"the series holds {what} ({keyword} varies); send each as its own series"
             )
-    if any(image.raw("PatientID") != first.raw("PatientID") for image in images):
-        raise SeriesUnusable("mixed-patient", "PatientID varies within the series; it must be corrected at the source")
+    for keyword in SAME_PATIENT:
+        if any(image.raw(keyword) != first.raw(keyword) for image in images):
+            raise SeriesUnusable(
+                "mixed-patient", f"{keyword} varies within the series; it must be corrected at the source"
+            )
+    if any(_dose(image) != _dose(first) for image in images):
+        raise SeriesUnusable(
+            "mixed-dose", "the radiopharmaceutical's dose or time varies within the series; send each as its own series"
+        )
     if any(image.texts("ImageType")[:3] != first.texts("ImageType")[:3] for image in images):
         raise SeriesUnusable(
             "mixed-image-type", "the series holds several kinds of image (ImageType varies); send them apart"

@@ -63,7 +63,11 @@ def load_volume(files: Sequence[Path], *, accept_lossy: bool = False) -> tuple[V
 
 def _rescale(image: SourceImage, keyword: str, *, absent: float) -> float:
     number = image.number(keyword)
-    if (number is None and image.texts(keyword)) or (keyword == "RescaleSlope" and number == 0):
+    if (
+        len(image.texts(keyword)) > 1
+        or (number is None and image.texts(keyword))
+        or (keyword == "RescaleSlope" and number == 0)
+    ):
         raise SeriesUnusable(
             "rescale-missing", f"instance {image.sop_instance_uid} has a {keyword} that cannot be used; send it again"
         )
@@ -80,7 +84,8 @@ def _read_slices(
     rows, columns = int(images[0].dataset.Rows), int(images[0].dataset.Columns)
     values = np.empty((len(images), rows, columns), np.float32)
     outside: NDArray[np.bool_] | None = None
-    known = []
+    known: list[SourceImage] = []
+    reach = []
     for k, image in enumerate(images):
         dataset, stored = stored_pixels(image)
         values[k] = real_values(dataset, stored, image)
@@ -90,7 +95,10 @@ def _read_slices(
             outside[k] = mask
             held = values[k][mask]
             image = replace(image, outside_values=held[:1].copy() if (held == held[0]).all() else held)
+        inside = values[k] if mask is None else values[k][~mask]
+        reach += [float(inside.min()), float(inside.max())] if inside.size else []
         known.append(image)
+    known = [replace(image, lowest=min(reach, default=0.0), highest=max(reach, default=0.0)) for image in known]
     if not np.isfinite(values).all():
         raise SeriesUnusable("not-finite", "the rescaled values are not all finite numbers; send the series again")
     return values, outside, known

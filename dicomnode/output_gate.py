@@ -17,6 +17,7 @@ from dicomnode.errors import OutputFault
 from dicomnode.iods import CHECKED_COPIES, MODALITY_OF, SOP_CLASS_OF, tags
 from dicomnode.source_image import SourceImage
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID
+from dicomnode.verbatim import encoded
 from inference.pipeline import Card, Outcome
 from inference.volume import Unit
 
@@ -85,7 +86,7 @@ def check_instance(
     outside: where the values are the source's own padding, which no range is asked of.
     """
     if card.result_modality == "CT":
-        _check_range(values, card, outside)
+        _check_range(values, card, image, outside)
     dataset = dcmread(BytesIO(content))
     check_header(dataset)
     _check_against_source(dataset, card, image)
@@ -101,9 +102,12 @@ def check_instance(
         raise OutputFault(PIXEL_RULE[card.result_modality], "the stored pixels do not give the values")
 
 
-def _check_range(values: NDArray[np.float32], card: Card, outside: NDArray[np.bool_] | None) -> None:
-    """HU that can be (T5)."""
-    wrong = (values < LOWEST_HU) | (values > HIGHEST_HU)
+def _check_range(
+    values: NDArray[np.float32], card: Card, image: SourceImage, outside: NDArray[np.bool_] | None
+) -> None:
+    """HU that can be (T5), or that the source itself has where it is a CT."""
+    low, high = (image.lowest, image.highest) if card.modality == "CT" else (LOWEST_HU, HIGHEST_HU)
+    wrong = (values < min(LOWEST_HU, low)) | (values > max(HIGHEST_HU, high))
     count = int((wrong if outside is None else wrong & ~outside).sum())
     if count:
         raise OutputFault("T5", f"{count} voxels of {card.name}'s result lie outside -1100..30000 HU")
@@ -166,8 +170,8 @@ def _check_references(dataset: Dataset) -> None:
 
 def _check_against_source(dataset: Dataset, card: Card, image: SourceImage) -> None:
     """What must be the source's is; what must not be is not."""
-    for tag in tags(CHECKED_COPIES) & image.elements.keys():
-        same = _content(dataset.get_item(tag)) == _content(image.elements[tag])
+    for tag in tags(CHECKED_COPIES):
+        same = _content(dataset.get_item(tag)) == _content(image.elements.get(tag))
         _hold("C2" if tag >> 16 == 0x0010 else "C5", same, f"{keyword_for_tag(tag)} is not the source's")
     sources = [str(item.ReferencedSOPInstanceUID) for item in dataset.SourceImageSequence]
     _hold("C13", sources[0] == image.sop_instance_uid, "the first source image is not the slice's own")
@@ -182,11 +186,8 @@ def _check_against_source(dataset: Dataset, card: Card, image: SourceImage) -> N
 
 
 def _content(element: DataElement | RawDataElement | None) -> bytes:
-    """An element's bytes without padding; pydicom keeps only numbers and empty texts in another form."""
-    value = None if element is None else element.value
-    if value is None or isinstance(value, bytes):
-        return (value or b"").strip(b" \0")
-    return str(value).encode("ascii", "replace")
+    """An element's bytes as Explicit VR Little Endian without padding, in whatever form it was received."""
+    return b"" if element is None else encoded([element])[int(element.tag)][8:].strip(b" \0")
 
 
 def _hold(rule: str, holds: bool, message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
@@ -96,8 +98,10 @@ def _declared_padding(dataset: Dataset, stored: Stored) -> NDArray[np.bool_] | N
     return found
 
 
-def _as_stored(value: int | bytes, dataset: Dataset) -> int:
+def _as_stored(value: int | bytes | Sequence[int], dataset: Dataset) -> int:
     """The padding's 16 bits read as the pixels are (senders write US for signed pixels and the other way round)."""
+    if not isinstance(value, int | bytes):
+        raise SeriesUnusable("padding-unclear", "PixelPaddingValue holds several values; correct the sender")
     bits = int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value) & 0xFFFF
     return bits - 0x10000 if dataset.PixelRepresentation == 1 and bits >= 0x8000 else bits
 

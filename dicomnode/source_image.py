@@ -38,6 +38,7 @@ class SourceImage:
     position_mm: along the stack normal. slope, intercept: stored value -> value of the volume.
     outside_values: what the voxels outside the field of view held, in the slice's raster order, or one number
         when all held the same; None when the slice has none. Same unit as the volume.
+    lowest, highest: value within the field of view, of all the series' slices.
     """
 
     path: Path
@@ -47,6 +48,8 @@ class SourceImage:
     slope: float = 1.0
     intercept: float = 0.0
     outside_values: NDArray[np.float32] | None = None
+    lowest: float = 0.0
+    highest: float = 0.0
 
     @property
     def sop_instance_uid(self) -> str:

@@ -59,12 +59,14 @@ class Outcome:
     masks: name -> (slices, rows, columns) bool on the source's grid, e.g. {"metal": ...}.
     measurements: name -> number, e.g. {"metal_volume_ml": 3.1}.
     notes: sentences for the audit, e.g. why slices were passed through unchanged.
+    unchanged: the slices k whose values are the source's own; their derived images say so.
     """
 
     volume: Volume
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     measurements: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unchanged: frozenset[int] = frozenset()
 
 
 class Pipeline(Protocol):

@@ -44,6 +44,8 @@ def non_local_means_volume(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """values: (slices, rows, columns), noise deviation 1 -> non-local means over 5x5x5 surroundings."""
     from skimage.restoration import denoise_nl_means
 
+    if len(values) == 1:  # scikit-image takes a stack of one for a picture
+        return non_local_means_slice(values[0])[None]
     patch, distance = 5, 3
     return _in_slabs(
         values,

@@ -21,6 +21,7 @@ BATCH_SLICES = 8
 LARGEST_METAL_SHARE = 0.2
 """Share of the field of view above which what was found in a slice cannot be metal."""
 LARGEST_SPACING_RATIO = 1.01
+LEAST_AXIAL_COSINE = 0.85  # a tilted gantry reaches 30 degrees: 0.866
 ALREADY_CORRECTED = re.compile(r"(^|[^A-Z])(I|O-?|SE|SMART)?MAR([^A-Z]|$)")
 """Words in ImageType or ConvolutionKernel: MAR, iMAR (Siemens), O-MAR (Philips), SEMAR (Canon), SmartMAR (GE)."""
 
@@ -86,6 +87,7 @@ class CtMetalArtifactReduction:
     def run(self, source: Volume) -> Outcome:
         """The series with fewer streaks; raises SourceRefused without metal, gain, or if corrected already."""
         _require_uncorrected(source)
+        _require_axial(source)
         spacing_mm = _square_spacing(source)
         metal = self._find_metal(source)
         values, tally = self._correct(source, metal, spacing_mm=spacing_mm)
@@ -107,6 +109,7 @@ class CtMetalArtifactReduction:
                 "streak_after_hu": float(np.mean([after for _, after in tally.changed.values()])),
             },
             notes=tally.notes(),
+            unchanged=frozenset(range(len(values))) - frozenset(tally.changed),
         )
 
     def _find_metal(self, source: Volume) -> NDArray[np.bool_]:
@@ -150,7 +153,8 @@ class CtMetalArtifactReduction:
         seen = seen_circle((values.shape[1], values.shape[2]))
         cut = touches(metal, ~seen if source.outside is None else source.outside | ~seen)
         tally.cut.extend(int(index) for index in np.flatnonzero(cut))
-        lowest, highest = float(values.min()), float(values.max())
+        inside = values if source.outside is None else values[~source.outside]
+        lowest, highest = float(inside.min()), float(inside.max())
         waiting = np.flatnonzero(metal.any(axis=(1, 2)) & ~cut)
         for start in range(0, len(waiting), BATCH_SLICES):
             chosen = waiting[start : start + BATCH_SLICES]
@@ -187,7 +191,7 @@ class _Tally:
             (self.unjudged, "there is too little soft tissue near the metal to judge"),
         )
         return tuple(
-            f"{len(slices)} slices with metal passed through unchanged, for {why} (number {_ranges(slices)})"
+            f"{len(slices)} slices with metal passed through unchanged, for {why} (in stack order: {_ranges(slices)})"
             for slices, why in reasons
             if slices
         )
@@ -201,6 +205,15 @@ def _require_uncorrected(source: Volume) -> None:
                 "already-corrected",
                 f"the scanner has reduced metal artifacts in this series already ({word}); correct the rule",
             )
+
+
+def _require_axial(source: Volume) -> None:
+    """Streaks lie in the plane of the scan: a coronal or sagittal reformat has none that a virtual scan could see."""
+    steps = source.geometry.affine[:3, :3] / np.linalg.norm(source.geometry.affine[:3, :3], axis=0)
+    if abs(float(np.cross(steps[:, 2], steps[:, 1])[2])) < LEAST_AXIAL_COSINE:
+        raise SourceRefused(
+            "not-axial", "the slices are not axial; metal streaks lie in the scan plane: send the axial series"
+        )
 
 
 def _square_spacing(source: Volume) -> float:

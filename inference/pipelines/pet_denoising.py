@@ -97,7 +97,7 @@ class PetDenoising:
             result[source.outside] = activity[source.outside]
         measurements = {
             # of a square root the deviation is half the value's, relative
-            "relative_noise": 2 * level / float(np.median(root[seen[box]])),
+            "relative_noise": 2 * level / max(float(np.median(root[seen[box]])), 1e-30),
             "activity_put_back": 1 - kept,
             "total_activity_ratio": float(result.sum(dtype=np.float64)) / total,
         }

@@ -99,7 +99,8 @@ class PetToCt:
 
 def _check_contract(source: Volume) -> None:
     acquisition = source.acquisition
-    if "ATTN" in acquisition.corrected_image or acquisition.attenuation_correction_method not in ("", "NONE"):
+    method = acquisition.attenuation_correction_method.lower()
+    if "ATTN" in acquisition.corrected_image or (method and not method.startswith("none")):
         raise SourceRefused(
             "already-attenuation-corrected",
             "this PET is already corrected for attenuation; send the series reconstructed without it (NAC)",

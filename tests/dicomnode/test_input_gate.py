@@ -130,15 +130,37 @@ def test_i2_a_localizer_inside_a_series_is_left_out(tmp_path: Path) -> None:
     assert volume.values.shape[0] == len(images) == 4
 
 
-def test_i3_a_picture_without_place_and_a_dose_report_are_left_out(tmp_path: Path) -> None:
-    def spoil(k: int, dataset: Dataset) -> None:
-        if k == 4:
-            del dataset.ImagePositionPatient
+def test_i3_a_dose_report_is_left_out_and_a_stack_partly_without_place_is_refused(tmp_path: Path) -> None:
+    def report(k: int, dataset: Dataset) -> None:
         if k == 5:
             dataset.SOPClassUID = DOSE_SR
             del dataset.PixelData
 
-    assert len(load_volume(write_ct_series(tmp_path, slices=6, each=spoil))[1]) == 4
+    def lose(k: int, dataset: Dataset) -> None:
+        if k >= 4:
+            del dataset.ImagePositionPatient
+
+    assert len(load_volume(write_ct_series(tmp_path / "report", slices=6, each=report))[1]) == 5
+    assert refusal_of(write_ct_series(tmp_path / "lost", slices=6, each=lose)) == "positions-missing"
+
+
+@pytest.mark.parametrize(
+    "keyword", ["PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"]
+)
+def test_a_second_patient_within_a_series_is_refused_whatever_tells_them_apart(tmp_path: Path, keyword: str) -> None:
+    values = {"PatientBirthDate": "19600101", "PatientSex": "M"}
+    change = {keyword: values.get(keyword, "ANOTHER")}
+    assert refusal_of(write_ct_series(tmp_path, slices=4, each=only_slice(3, **change))) == "mixed-patient"
+
+
+def test_a_weight_or_dose_that_varies_within_a_pet_is_refused_for_suv_would_be_wrong(tmp_path: Path) -> None:
+    assert refusal_of(write_pet_series(tmp_path / "weight", each=only_slice(2, PatientWeight="90"))) == "mixed-weight"
+
+    def other_dose(k: int, dataset: Dataset) -> None:
+        if k == 2:
+            dataset.RadiopharmaceuticalInformationSequence[0].RadionuclideTotalDose = "1000000"
+
+    assert refusal_of(write_pet_series(tmp_path / "dose", each=other_dose)) == "mixed-dose"
 
 
 def test_i1_the_same_instance_twice_counts_once_and_other_content_under_its_uid_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ WITH_METAL = (1, 2, 3)
 
 
 def grid(mm: tuple[float, float, float] = (3.0, SPACING_MM, SPACING_MM)) -> Geometry:
-    return Geometry(np.diag([*mm, 1.0]), "1.2.3")
+    return Geometry(np.diag([*mm, 1.0])[[2, 1, 0, 3]], "1.2.3")  # axial: slices along z, columns along x
 
 
 def volume(values: NDArray[np.float32], **acquisition: Any) -> Volume:
@@ -91,7 +91,7 @@ def test_voxels_outside_the_field_of_view_are_restored_exactly() -> None:
     outside = np.broadcast_to(np.hypot(x, y) > 60, spoiled.shape).copy()
     spoiled[outside] = -2048
     source = replace(volume(spoiled), outside=outside)
-    made = run_pipeline(build_pipeline(NAME, {}), source)
+    made = run_pipeline(build_pipeline("ct_metal_artifact_reduction", {}), source)
     assert (made.volume.values[outside] == -2048).all()
     assert made.measurements["slices_changed"] == 3
 
@@ -99,11 +99,11 @@ def test_voxels_outside_the_field_of_view_are_restored_exactly() -> None:
 def test_a_slice_whose_metal_is_cut_by_the_field_of_view_passes_with_a_reason() -> None:
     spoiled = phantom()[1].copy()
     spoiled[2, 60:66, :4] = 3071
-    made = run_pipeline(build_pipeline(NAME, {}), volume(spoiled))
+    made = run_pipeline(build_pipeline("ct_metal_artifact_reduction", {}), volume(spoiled))
     np.testing.assert_array_equal(made.volume.values[2], spoiled[2])
     assert made.measurements["slices_changed"] == 2
     assert len(made.notes) == 1
-    assert "edge of the field of view (number 3)" in made.notes[0]
+    assert "edge of the field of view (in stack order: 3)" in made.notes[0]
 
 
 def test_metal_that_makes_no_streaks_is_left_alone_and_the_series_refused() -> None:
@@ -112,7 +112,30 @@ def test_metal_that_makes_no_streaks_is_left_alone_and_the_series_refused() -> N
     fault = refusal(volume(pasted))
     assert fault.reason_code == "no-gain"
     assert "1-3" not in str(fault)
-    assert "(number 2-4)" in str(fault)
+    assert "(in stack order: 2-4)" in str(fault)
+
+
+def test_a_coronal_reformat_is_refused_for_streaks_lie_in_the_plane_of_the_scan() -> None:
+    axial = volume(phantom()[1])
+    coronal = replace(axial, geometry=Geometry(axial.geometry.affine[[0, 2, 1, 3]], "1.2.3"))
+    assert refusal(coronal).reason_code == "not-axial"
+
+
+def test_slices_that_are_the_sources_own_are_told() -> None:
+    made, source = outcome("nmar"), phantom()[1]
+    same = {k for k in range(len(source)) if (made.volume.values[k] == source[k]).all()}
+    assert same and made.unchanged == same
+
+
+def test_padding_far_below_air_does_not_widen_the_range_of_the_result() -> None:
+    values = phantom()[1].copy()
+    padded = np.zeros(values.shape, np.bool_)
+    padded[:, :3, :3] = True
+    lowest = float(values.min())
+    values[padded] = -3024
+    source = replace(volume(values), outside=padded)
+    result = run_pipeline(build_pipeline("ct_metal_artifact_reduction", {}), source).volume.values
+    assert result[~padded].min() >= lowest and (result[padded] == -3024).all()
 
 
 def test_a_series_without_metal_is_refused() -> None:
@@ -128,7 +151,7 @@ def test_a_series_that_the_scanner_corrected_is_refused(word: str) -> None:
 @pytest.mark.parametrize("word", ["PRIMARY", "MARKED", "MARROW"])
 def test_words_that_only_hold_the_letters_are_no_correction(word: str) -> None:
     source = volume(phantom()[1], image_type=("ORIGINAL", word))
-    assert run_pipeline(build_pipeline(NAME, {}), source).measurements["slices_changed"] == 3
+    assert run_pipeline(build_pipeline("ct_metal_artifact_reduction", {}), source).measurements["slices_changed"] == 3
 
 
 def test_more_metal_than_a_body_holds_is_refused() -> None:
@@ -158,7 +181,7 @@ def test_a_wrong_setting_is_refused_by_its_name(settings: dict[str, Any]) -> Non
 
 
 def test_nmar_is_the_default_and_the_card_says_what_is_set() -> None:
-    card = build_pipeline(NAME, {}).card
+    card = build_pipeline("ct_metal_artifact_reduction", {}).card
     assert card.method == "nmar"
     assert card.settings == {"method": "nmar", "metal_threshold_hu": 0.0}
     assert build_pipeline(NAME, {"metal_threshold_hu": 2500}).card.settings["metal_threshold_hu"] == 2500
@@ -179,7 +202,7 @@ def test_real_dental_metal_cut_off_at_2976_hu_is_found_and_its_streaks_fall() ->
     ).astype(np.float32)
     pixel_mm = float(datasets[0].PixelSpacing[0])
     source = replace(volume(values), geometry=grid((1.5, pixel_mm, pixel_mm)))
-    made = run_pipeline(build_pipeline(NAME, {}), source)
+    made = run_pipeline(build_pipeline("ct_metal_artifact_reduction", {}), source)
     assert made.measurements["slices_changed"] >= 2
     assert made.measurements["streak_after_hu"] < 0.92 * made.measurements["streak_before_hu"]
     # Only the crown: under a millilitre, in the same place in every slice that has it.

@@ -77,6 +77,13 @@ def test_each_region_keeps_its_activity() -> None:
         assert denoised("nlm")[region].mean() == pytest.approx(noisy[region].mean(), rel=0.03)
 
 
+@pytest.mark.parametrize("method", ["nlm", "tv", "bilateral"])
+def test_a_single_slice_is_taken(method: str) -> None:
+    one = scene()[1][12:13]
+    result = run_pipeline(build_pipeline("pet_denoising", {"method": method}), pet(one)).volume.values
+    assert result.shape == one.shape and abs(float(result.sum()) / float(one.sum()) - 1) < 0.01
+
+
 def test_strength_blends_input_and_output() -> None:
     noisy = scene()[1]
     np.testing.assert_allclose(denoised("nlm", 0.5), noisy + 0.5 * (denoised("nlm") - noisy), rtol=1e-4, atol=0.1)

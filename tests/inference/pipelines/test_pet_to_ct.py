@@ -128,6 +128,13 @@ def test_a_pet_that_is_corrected_or_does_not_say_is_refused(change: dict[str, ob
     assert "send" in str(refused.value)
 
 
+@pytest.mark.parametrize("method", ["NONE", "none", "NONE, 0.000000 cm-1,"])
+def test_a_method_that_says_none_is_no_correction(method: str) -> None:
+    acquisition = replace(UNCORRECTED, attenuation_correction_method=method)
+    result = run_pipeline(build_pipeline("pet_to_ct", {}), pet(chest()[1], acquisition)).volume
+    assert result.unit is Unit.HU
+
+
 def test_coronal_slices_are_refused() -> None:
     coronal = np.array([[0, 0, PIXEL_MM, 0], [SLICE_MM, 0, 0, 0], [0, -PIXEL_MM, 0, 0], [0, 0, 0, 1.0]])
     with pytest.raises(SourceRefused) as refused:
