@@ -109,7 +109,7 @@ class WorkerSettings(BaseModel):
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$",
-        description="auto (a GPU if there is one), cpu, cuda:0, ...",
+        description="auto, cpu, cuda:0, ...; this version's pipelines compute on the CPU.",
     )
 
 

@@ -25,7 +25,8 @@ def run_worker(config: Config, *, relative_to: Path, executor_id: str, device: s
     """Derives what waits, one job at a time, until it is asked to stop."""
     from dicomnode.work import Workshop, do_job, interrupt_jobs
 
-    os.environ["DICOMNODE_DEVICE"] = device
+    if device.startswith("cuda"):
+        LOG.warning("%s: the pipelines of this version compute on the CPU; %s is not used yet", executor_id, device)
     stores = Stores.open(config)
     current = _Current(config, relative_to)
     workshop = Workshop(
