@@ -239,8 +239,9 @@ class Node:
             due = deliveries.due_deliveries(connection, now)
             running = jobs.running_jobs(connection)
         wanted = set()
-        for job in waiting:
-            # The same id while the same run goes on: an interrupted or crashed one is the engine's to resume.
+        for job in (*waiting, *running):
+            # The same id while the same run goes on: an interrupted or crashed one is the engine's to resume. Running
+            # ones are named too, in case the engine's own file was lost: what it knows already changes nothing.
             run_id = f"{job.id}.{job.key[:12]}.{job.round}.{job.retries}"
             self._enqueue(DERIVE_QUEUE, run_id, job.id, "", job.priority)
             wanted.add(run_id)

@@ -126,3 +126,29 @@ def test_a_power_cut_longer_than_a_pipelines_limit_fails_no_job(
     node.start()
     done = node.wait_for_jobs({"delivered"}, count=1)[0]
     assert done["attempts"] == 2
+
+
+def test_the_loss_of_the_engines_own_file_loses_no_job(
+    pacs: Orthanc, make_node: Callable[..., RunningNode], tmp_path: Path
+) -> None:
+    node = make_node(pacs.dicom_port).start()
+    assert storescu(node.port, write_ct_series(tmp_path / "one", slices=12, rows=512, columns=512)).returncode == 0
+    wait_until(lambda: [job for job in node.jobs() if job["state"] == "running"], what="the job running")
+    node.kill()
+    wait_until(lambda: not process_alive(node, "work"), what="the end of the worker")
+    for path in (node.folder / "var").glob("engine.sqlite*"):
+        path.unlink()
+    node.start()
+    assert node.wait_for_jobs({"delivered"}, count=1)[0]["attempts"] == 2
+
+
+def process_alive(node: RunningNode, role: str) -> bool:
+    """Whether a child of that node still runs, by its command line."""
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0") if entry.name.isdigit() else []
+        except OSError:
+            continue
+        if role in words and any(str(node.folder) in word for word in words):
+            return True
+    return False
