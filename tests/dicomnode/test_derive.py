@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, generate_uid
+from pydicom.uid import generate_uid
 
 from dicomnode.derive import derive_series
 from dicomnode.load import load_volume
@@ -23,7 +23,6 @@ from inference.volume import Unit, Volume
 from tests.builders import fixtures_folder
 from tests.builders_dicom import (
     card_for,
-    ct_values,
     derived_datasets,
     job_facts,
     with_bytes,
@@ -350,43 +349,6 @@ def test_k1_k2_a_name_nobody_here_can_decode_reaches_the_derived_image_byte_for_
         assert derived.get_item(0x00100010).value == name
         assert list(derived.SpecificCharacterSet) == ["", "ISO 2022 IR 58"]
         assert derived.SeriesDescription == "Abdomen 3.0 B30f metal artifact reduction (AI)"
-
-
-def test_a_slice_passed_through_unchanged_says_so_and_the_others_do_not(tmp_path: Path) -> None:
-    source, images = load_volume(write_ct_series(tmp_path))
-    card = card_for("CT")
-    outcome = replace(outcome_of(source, card), unchanged=frozenset({1}))
-    made = [dcmread(BytesIO(one.content)) for one in derive_series(outcome, card, images, job=job_facts())]
-    told = ["unchanged" in one.ImageComments and "unchanged" in one.DerivationDescription for one in made]
-    assert told == [False, True, False, False]
-
-
-def test_voxels_below_what_air_can_be_are_kept_where_the_source_has_them(tmp_path: Path) -> None:
-    values = ct_values(4, 64, 64)
-    values[1, 5, 5] = -1500
-    source, images = load_volume(write_ct_series(tmp_path, values=values, intercept=-2048.0))
-    card = card_for("CT")
-    made = [
-        dcmread(BytesIO(one.content)) for one in derive_series(outcome_of(source, card), card, images, job=job_facts())
-    ]
-    assert min(int(one.pixel_array.min()) for one in made) == -1500
-
-
-def test_a_big_endian_source_gives_a_derived_series(tmp_path: Path) -> None:
-    files = write_ct_series(tmp_path, transfer_syntax_uid=ExplicitVRBigEndian)
-    source, images = load_volume(files)
-    card = card_for("CT")
-    made = [
-        dcmread(BytesIO(one.content)) for one in derive_series(outcome_of(source, card), card, images, job=job_facts())
-    ]
-    assert [one.Rows for one in made] == [64] * 4
-    assert all(errors_in(one, tmp_path) == [] for one in made)
-
-
-def errors_in(dataset: Dataset, folder: Path) -> list[str]:
-    path = folder / "derived.dcm"
-    dataset.save_as(path)
-    return errors(path)
 
 
 def test_a_derived_series_is_made_instance_by_instance(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,6 @@ from tests.builders_dicom import write_ct_series
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database.open(f"sqlite:///{tmp_path}/node.sqlite")
-    database.migrate()
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +14,6 @@ from storage.jobs import Event, NewJob, State
 from storage.ledger import LedgerState, Result
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database.open(f"sqlite:///{tmp_path}/node.sqlite")
-    database.migrate()
-    yield database
-    database.close()
 
 
 def new_job(database: Database) -> int:

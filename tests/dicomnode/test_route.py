@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,6 @@ when = 'Modality == "CT"'
 run = "ct_denoising"
 send_to = ["pacs"]
 """
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database.open(f"sqlite:///{tmp_path}/node.sqlite")
-    database.migrate()
-    yield database
-    database.close()
 
 
 @pytest.fixture
