@@ -27,7 +27,7 @@ from dicomnode.errors import NodeFault
 from dicomnode.peer import Peer
 from dicomnode.phantoms import Phantom, write_phantoms
 from dicomnode.receive import Receiver
-from dicomnode.send import Outbound, store_instances
+from dicomnode.send import outbound, store_instances
 from storage import audit, deliveries, jobs
 from storage.database import Database
 from storage.instance_files import InstanceFiles
@@ -184,17 +184,7 @@ def _running_node(folder: Path, pacs_port: int, progress: Progress) -> Iterator[
 
 def _send(phantom: Phantom, port: int) -> None:
     node = Peer(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=port)
-    instances = []
-    for path in phantom.files:
-        meta = dcmread(path, stop_before_pixels=True).file_meta
-        instances.append(
-            Outbound(
-                str(meta.MediaStorageSOPInstanceUID),
-                str(meta.MediaStorageSOPClassUID),
-                str(meta.TransferSyntaxUID),
-                path,
-            )
-        )
+    instances = [outbound(path) for path in phantom.files]
     answers = list(store_instances(node, instances, ae_title="SCANNER"))
     if any(answer.state is not LedgerState.DONE for answer in answers):
         raise DemoFailed(f"the node did not take {phantom.name}: {answers}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import shutil
 import signal
@@ -104,8 +103,13 @@ class Node:
         self.port = 0
 
     def start(self) -> None:
-        """The port is open and everything runs. Raises OSError when the port cannot be had."""
-        self.port = self._receiver.start(self._config.node.host, self._config.node.port)
+        """The port is open and everything runs. Raises ConfigFault when the port cannot be had."""
+        host, port = self._config.node.host, self._config.node.port
+        try:
+            self.port = self._receiver.start(host, port)
+        except OSError as fault:
+            why = f"cannot listen on {host}:{port} ({fault.strerror}); is another node or program on it?"
+            raise ConfigFault(self._config.folder / "node.toml", "node.port", why) from fault
         keep_in_force(self._config)
         self._processes.start()
         self._arrived.set()
@@ -162,10 +166,6 @@ class Node:
         self._processes.send_signal(signal.SIGHUP)
         LOG.info("config reloaded: %d rules, %d peers", len(new.rules), len(new.peers))
         self._happened.put(("config reloaded", "", {"rules": len(new.rules), "peers": len(new.peers)}))
-
-    def process_ids(self) -> dict[str, int]:
-        """Executor id -> process id, the node's own under its AE title."""
-        return {self._config.node.ae_title: os.getpid(), **self._processes.process_ids()}
 
     def _repeat(self, name: str, step: Callable[[], None], every_s: float, wake: threading.Event) -> None:
         while not self._stop.is_set():

@@ -70,7 +70,7 @@ def deliver(job_id: int, destination: str, peer: Peer | None, courier: Courier) 
             jobs.move_job(connection, job_id, Event.CLAIM, expected=State.DERIVED, now=datetime.now(UTC))
         missing = deliveries.unsent(connection, job_id, destination)
     try:
-        instances = [_outbound(courier.files.path_of(uid)) for uid in missing]
+        instances = [outbound(courier.files.path_of(uid)) for uid in missing]
         if peer is None:
             raise PeerUnreachable(f"{destination} is no longer a peer in node.toml; add it again or requeue elsewhere")
         _send_and_record(job_id, destination, peer, instances, courier)
@@ -91,7 +91,8 @@ def deliver(job_id: int, destination: str, peer: Peer | None, courier: Courier) 
     return state
 
 
-def _outbound(path: Path) -> Outbound:
+def outbound(path: Path) -> Outbound:
+    """The instance in a Part 10 file, as its File Meta Information names it."""
     meta = dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).file_meta
     return Outbound(
         str(meta.MediaStorageSOPInstanceUID), str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID), path

@@ -44,7 +44,7 @@ def test_a_port_that_is_taken_is_said_to_be_so(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         node = Node(config(tmp_path / "config", port=taken.getsockname()[1]))
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ConfigFault, match=r"node\.port: cannot listen on .*in use"):
             node.start()
         node.stop()
 
