@@ -43,6 +43,14 @@ class Card:
     """Modality of the result when it is not the source's."""
     synthetic: bool = False
     """True when the result is made artificially rather than corrected (SyntheticData YES)."""
+    slicewise: bool = False
+    """True when a slice's result does not depend on where the other slices lie: gaps and gantry tilt do no harm."""
+    context_slices: int = 0
+    """How many neighbours on each side a slice's result is made of, beside the slice itself (2.5D context).
+
+    Those whose values shape the result visibly; a volume filter's faint tails and figures of the whole series, as a
+    threshold or a total, are not counted.
+    """
     weights_sha256: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,6 +68,7 @@ class Outcome:
     measurements: name -> number, e.g. {"metal_volume_ml": 3.1}.
     notes: sentences for the audit, e.g. why slices were passed through unchanged.
     unchanged: the slices k whose values are the source's own; their derived images say so.
+    uncertainty: (slices, rows, columns) float32, one standard deviation in the volume's unit; None when unknown.
     """
 
     volume: Volume
@@ -67,6 +76,7 @@ class Outcome:
     measurements: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unchanged: frozenset[int] = frozenset()
+    uncertainty: NDArray[np.float32] | None = None
 
 
 class Pipeline(Protocol):
@@ -94,8 +104,15 @@ def build_pipeline(name: str, settings: Mapping[str, Any]) -> Pipeline:
 
 
 def run_pipeline(pipeline: Pipeline, source: Volume) -> Outcome:
-    """The pipeline's outcome, held against its card: unit and modality taken, grid kept, every value finite."""
+    """The pipeline's outcome, held against its card: unit, modality and stack taken, grid kept, every value finite."""
     card = pipeline.card
+    _refuse_unfit(card, source)
+    outcome = pipeline.run(source)
+    _check_outcome(card, source, outcome)
+    return outcome
+
+
+def _refuse_unfit(card: Card, source: Volume) -> None:
     if source.acquisition.modality != card.modality:
         raise SourceRefused(
             "wrong-modality",
@@ -106,7 +123,16 @@ def run_pipeline(pipeline: Pipeline, source: Volume) -> Outcome:
         raise SourceRefused("wrong-unit", f"{card.name} takes {takes}, this series is in {source.unit}")
     if not np.isfinite(source.values).all():
         raise SourceRefused("not-finite", "the source holds values that are not finite numbers")
-    outcome = pipeline.run(source)
+    if not source.geometry.is_even and not card.slicewise:
+        raise SourceRefused(
+            "uneven-stack",
+            f"{card.name} looks across slices, and these are not evenly stacked (gaps or gantry tilt); "
+            "send an even, untilted series",
+        )
+
+
+def _check_outcome(card: Card, source: Volume, outcome: Outcome) -> None:
+    """An outcome that breaks its card is a fault of the pipeline, never of the source."""
     made, expected_unit = outcome.volume, card.makes or source.unit
     if made.unit != expected_unit:
         raise AssertionError(f"{card.name} promised {expected_unit} and made {made.unit}")
@@ -114,4 +140,13 @@ def run_pipeline(pipeline: Pipeline, source: Volume) -> Outcome:
         raise AssertionError(f"{card.name} did not keep the source's grid")
     if not np.isfinite(made.values).all():
         raise AssertionError(f"{card.name} made values that are not finite")
-    return outcome
+    for name, mask in outcome.masks.items():
+        if mask.shape != source.values.shape or mask.dtype != np.bool_:
+            raise AssertionError(f"{card.name} made a mask {name!r} that is not one truth value a voxel")
+    if not outcome.unchanged <= set(range(len(source.values))):
+        raise AssertionError(f"{card.name} calls slices unchanged that there are not")
+    if (uncertainty := outcome.uncertainty) is not None:
+        if uncertainty.shape != source.values.shape or uncertainty.dtype != np.float32:
+            raise AssertionError(f"{card.name} made an uncertainty that is not one float32 a voxel")
+        if not np.isfinite(uncertainty).all() or float(uncertainty.min(initial=0.0)) < 0:
+            raise AssertionError(f"{card.name} made an uncertainty that is not finite or below nought")

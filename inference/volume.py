@@ -25,16 +25,38 @@ class Geometry:
     """Where voxel (k, j, i) lies in the patient.
 
     affine: (4, 4) float64; (slice k, row j, column i, 1) -> LPS mm.
+    corners_mm: (slices, 3) float64, LPS mm of voxel (k, 0, 0), of slices that are no even, perpendicular stack (gaps,
+        gantry tilt); the affine then holds the mean step along the normal. None for an even stack, where the affine
+        says all.
     """
 
     affine: NDArray[np.float64]
     frame_of_reference_uid: str
+    corners_mm: NDArray[np.float64] | None = None
+
+    @property
+    def is_even(self) -> bool:
+        """Whether the affine holds for every slice."""
+        return self.corners_mm is None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between neighbouring slices, rows and columns in mm."""
         steps = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(steps[0]), float(steps[1]), float(steps[2])
+
+    def slice_depths_mm(self, slices: int) -> NDArray[np.float64]:
+        """(slices,) mm along the normal that each slice stands for: of an uneven stack the nearer neighbour's distance.
+
+        What lies in a gap was not imaged and belongs to no slice.
+        """
+        if self.corners_mm is None or slices == 1:
+            return np.full(slices, self.spacing_mm[0])
+        normal = np.cross(self.affine[:3, 2], self.affine[:3, 1])
+        gaps = np.abs(np.diff(self.corners_mm @ (normal / np.linalg.norm(normal))))
+        padded = np.concatenate([[np.inf], gaps, [np.inf]])
+        depths: NDArray[np.float64] = np.minimum(padded[:-1], padded[1:])
+        return depths
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +76,8 @@ class Acquisition:
     frame_duration_s: float | None = None
     suv_bw_factor: float | None = None
     """SUVbw per Bq/ml, when the headers allow it to be known."""
+    metal_artifact_reduction: str = ""
+    """The header's words that say metal artifacts were reduced already; empty when nothing says so."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

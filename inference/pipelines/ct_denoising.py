@@ -65,6 +65,7 @@ class CtDenoising:
             makes=None,
             method=self.settings.method,
             intended_use="review beside the source images; not a replacement of them",
+            slicewise=True,
             settings=asdict(self.settings),
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -22,8 +21,6 @@ LARGEST_METAL_SHARE = 0.2
 """Share of the field of view above which what was found in a slice cannot be metal."""
 LARGEST_SPACING_RATIO = 1.01
 LEAST_AXIAL_COSINE = 0.85  # a tilted gantry reaches 30 degrees: 0.866
-ALREADY_CORRECTED = re.compile(r"(^|[^A-Z])(I|O-?|SE|SMART)?MAR([^A-Z]|$)")
-"""Words in ImageType or ConvolutionKernel: MAR, iMAR (Siemens), O-MAR (Philips), SEMAR (Canon), SmartMAR (GE)."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +78,9 @@ class CtMetalArtifactReduction:
             method=self._settings.method,
             intended_use="To be read beside the original series; small structures near metal may be altered",
             baseline=True,
+            # streaks lie within a slice; what is metal is seen in the neighbours as well, but never across a gap
+            slicewise=True,
+            context_slices=1,
             settings=asdict(self._settings),
         )
 
@@ -97,12 +97,13 @@ class CtMetalArtifactReduction:
                 "no-gain",
                 f"no slice would gain from metal artifact reduction: {'; '.join(tally.notes())}; read the original",
             )
-        voxel_ml = float(np.prod(source.geometry.spacing_mm)) / 1000
+        _, row_mm, column_mm = source.geometry.spacing_mm
+        voxel_ml = source.geometry.slice_depths_mm(len(values)) * row_mm * column_mm / 1000
         return Outcome(
             source.with_values(values),
             masks={"metal": metal},
             measurements={
-                "metal_volume_ml": float(metal.sum()) * voxel_ml,
+                "metal_volume_ml": float(metal.sum(axis=(1, 2)) @ voxel_ml),
                 "slices_changed": float(len(tally.changed)),
                 "slices_passed": float(len(values) - len(tally.changed)),
                 "streak_before_hu": float(np.mean([before for before, _ in tally.changed.values()])),
@@ -118,7 +119,9 @@ class CtMetalArtifactReduction:
         threshold = self._settings.metal_threshold_hu or metal_threshold_hu(
             source.values, bits_stored=source.acquisition.bits_stored
         )
-        metal = find_metal(source.values, threshold)
+        # in an uneven or tilted stack the next slice's voxel is no neighbour: each slice is looked at alone
+        parts = [source.values] if source.geometry.is_even else [cut[None] for cut in source.values]
+        metal = np.concatenate([find_metal(part, threshold) for part in parts])
         if source.outside is not None:
             metal &= ~source.outside
         if not metal.any():
@@ -198,13 +201,12 @@ class _Tally:
 
 
 def _require_uncorrected(source: Volume) -> None:
-    words = (*source.acquisition.image_type, source.acquisition.convolution_kernel)
-    for word in words:
-        if ALREADY_CORRECTED.search(word.upper()):
-            raise SourceRefused(
-                "already-corrected",
-                f"the scanner has reduced metal artifacts in this series already ({word}); correct the rule",
-            )
+    if words := source.acquisition.metal_artifact_reduction:
+        raise SourceRefused(
+            "metal-reduced-already",
+            f"metal artifacts were reduced in this series already ({words}); send the series without it, "
+            "or correct the rule",
+        )
 
 
 def _require_axial(source: Volume) -> None:

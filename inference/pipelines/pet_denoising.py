@@ -19,6 +19,8 @@ from inference.volume import Unit, Volume
 
 ACTIVITY_UNITS = frozenset({"BQML", "GML"})
 COARSE_MM = 28.0
+CONTEXT_SLICES = {"nlm": 4, "tv": 3, "bilateral": 0}
+"""Measured on a phantom: a change of one slice moves those further off by less than a fiftieth of its own move."""
 LARGEST_LOSS = 0.05
 """Share of the activity a filter may lose before it is put back; more means that the filter does not fit the image."""
 
@@ -57,6 +59,7 @@ class PetDenoising:
             makes=None,
             method=self.settings.method,
             intended_use="review beside the source images; not a replacement of them",
+            context_slices=CONTEXT_SLICES[self.settings.method],
             settings=asdict(self.settings),
         )
 

@@ -21,6 +21,8 @@ LEAST_BODY_ML = 500.0
 LARGEST_AREA_CM2 = 2500.0
 LARGEST_SHARE_CUT = 0.1
 LUNGS_ML = (500.0, 9000.0)
+CONTEXT_SLICES = 4
+"""Two deviations (12 mm) of the means by which the contour is found, at 3 mm a slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class PetToCt:
             intended_use="attenuation correction only, not for diagnosis",
             makes_modality="CT",
             synthetic=True,
+            context_slices=CONTEXT_SLICES,
             settings=asdict(self.settings),
         )
 

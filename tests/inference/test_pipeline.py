@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,9 +37,10 @@ class Fixed:
 
     card: Card
     result: Volume | None = None
+    beside: dict[str, Any] = field(default_factory=dict)
 
     def run(self, source: Volume) -> Outcome:
-        return Outcome(self.result or source)
+        return Outcome(self.result or source, **self.beside)
 
 
 def test_an_honest_outcome_is_passed_on() -> None:
@@ -103,3 +105,38 @@ def test_a_path_is_not_a_pipelines_name() -> None:
         with pytest.raises(SettingsInvalid):
             build_pipeline(name, {})
     assert "ct_metal_artifact_reduction" in pipeline_names()
+
+
+def test_uneven_slices_are_taken_by_a_slicewise_pipeline_only() -> None:
+    given = source()
+    uneven = replace(given, geometry=replace(given.geometry, corners_mm=np.array([[0.0, 0, 0], [0, 0, 7.0]])))
+    assert run_pipeline(Fixed(replace(CARD, slicewise=True)), uneven).volume is uneven
+    with pytest.raises(SourceRefused, match="gaps or gantry tilt") as caught:
+        run_pipeline(Fixed(CARD), uneven)
+    assert caught.value.reason_code == "uneven-stack"
+
+
+WHOLE = (2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ({"masks": {"metal": np.zeros((2, 4, 3), np.bool_)}}, "mask 'metal'"),
+        ({"masks": {"metal": np.zeros(WHOLE, np.uint8)}}, "mask 'metal'"),
+        ({"unchanged": frozenset({2})}, "unchanged"),
+        ({"uncertainty": np.zeros((1, 4, 4), np.float32)}, "uncertainty"),
+        ({"uncertainty": np.zeros(WHOLE, np.float64)}, "uncertainty"),
+        ({"uncertainty": np.full(WHOLE, np.nan, np.float32)}, "not finite"),
+        ({"uncertainty": np.full(WHOLE, -0.5, np.float32)}, "below nought"),
+    ],
+)
+def test_what_goes_beside_the_volume_is_held_to_its_grid_and_meaning(beside: dict[str, Any], words: str) -> None:
+    with pytest.raises(AssertionError, match=words):
+        run_pipeline(Fixed(CARD, beside=beside), source())
+
+
+def test_an_honest_mask_and_uncertainty_are_passed_on() -> None:
+    beside = {"masks": {"metal": np.ones(WHOLE, np.bool_)}, "uncertainty": np.ones(WHOLE, np.float32)}
+    made = run_pipeline(Fixed(CARD, beside=beside), source())
+    assert made.uncertainty is beside["uncertainty"] and made.masks["metal"].all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -55,3 +55,19 @@ def test_absent_headers_are_none_or_empty() -> None:
     assert acquisition.kvp is None
     assert acquisition.suv_bw_factor is None
     assert acquisition.corrected_image == ()
+
+
+def test_a_slice_of_an_even_stack_is_as_deep_as_the_step_to_the_next() -> None:
+    assert oblique().is_even
+    assert oblique().slice_depths_mm(3) == pytest.approx([3.0, 3.0, 3.0])
+
+
+def test_a_slice_beside_a_gap_is_no_deeper_than_its_nearer_neighbour_is_far() -> None:
+    geometry = oblique()
+    heights = np.array([0.0, 3.0, 6.0, 30.0, 35.0])
+    normal = geometry.affine[:3, 0] / 3.0
+    corners = geometry.affine[:3, 3] + heights[:, None] * normal
+    corners += np.outer(heights, 0.2 * geometry.affine[:3, 1])  # a tilted gantry changes no depth
+    uneven = replace(geometry, corners_mm=corners)
+    assert not uneven.is_even
+    assert uneven.slice_depths_mm(5) == pytest.approx([3.0, 3.0, 3.0, 5.0, 5.0])

@@ -142,16 +142,31 @@ def test_a_series_without_metal_is_refused() -> None:
     assert refusal(volume(phantom()[0])).reason_code == "no-metal"
 
 
-@pytest.mark.parametrize("word", ["MAR", "IMAR", "O-MAR", "SEMAR", "SMARTMAR", "MAR_HEAD"])
-def test_a_series_that_the_scanner_corrected_is_refused(word: str) -> None:
-    source = volume(phantom()[1], image_type=("DERIVED", "PRIMARY", word))
-    assert refusal(source).reason_code == "already-corrected"
+def test_a_series_whose_header_says_that_metal_artifacts_were_reduced_is_refused_with_its_words() -> None:
+    fault = refusal(volume(phantom()[1], metal_artifact_reduction="ConvolutionKernel IMAR"))
+    assert fault.reason_code == "metal-reduced-already" and "ConvolutionKernel IMAR" in str(fault)
 
 
-@pytest.mark.parametrize("word", ["PRIMARY", "MARKED", "MARROW"])
-def test_words_that_only_hold_the_letters_are_no_correction(word: str) -> None:
-    source = volume(phantom()[1], image_type=("ORIGINAL", word))
-    assert run_pipeline(build_pipeline("ct_metal_artifact_reduction", {}), source).measurements["slices_changed"] == 3
+def test_the_volume_of_metal_counts_no_gap_between_slices() -> None:
+    source = volume(phantom()[1])
+    corners = source.geometry.affine[:3, 3] + np.arange(5)[:, None] * source.geometry.affine[:3, 0]
+    corners[3:, 2] += 30.0
+    apart = replace(source, geometry=replace(source.geometry, corners_mm=corners))
+    made = run_pipeline(build_pipeline(NAME, {}), apart)
+    assert made.measurements["metal_volume_ml"] == pytest.approx(outcome("nmar").measurements["metal_volume_ml"], 0.05)
+
+
+def test_in_a_stack_with_gaps_metal_of_the_next_slice_makes_no_dense_bone_into_metal() -> None:
+    values = phantom()[1].copy()
+    values[0, 30:36, 30:36] = 2500  # dense as enamel, and just below, in the next slice, a piece of metal
+    values[1, 30:36, 30:36] = 3071
+    source = volume(values)
+    corners = source.geometry.affine[:3, 3] + np.arange(5)[:, None] * source.geometry.affine[:3, 0]
+    corners[1:, 2] += 30.0
+    apart = replace(source, geometry=replace(source.geometry, corners_mm=corners))
+    close, far = (run_pipeline(build_pipeline(NAME, {}), each).masks["metal"] for each in (source, apart))
+    assert close[0, 32, 32] and not far[0, 32, 32]
+    assert close[1, 32, 32] and far[1, 32, 32]
 
 
 def test_more_metal_than_a_body_holds_is_refused() -> None:
