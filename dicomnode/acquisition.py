@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dicomnode.errors import SeriesUnusable
+from dicomnode.metal_reduction import metal_reduction_words
 from dicomnode.source_image import SourceImage
 from inference.volume import Acquisition, Unit
 
@@ -89,7 +90,7 @@ def acquisition_of(images: Sequence[SourceImage]) -> Acquisition:
     duration_ms = first.number("ActualFrameDuration")
     return Acquisition(
         modality=first.text("Modality"),
-        bits_stored=int(first.number("BitsStored") or 16),
+        bits_stored=max(int(image.number("BitsStored") or 16) for image in images),
         image_type=first.texts("ImageType"),
         kvp=first.number("KVP"),
         convolution_kernel="\\".join(first.texts("ConvolutionKernel")),
@@ -100,6 +101,7 @@ def acquisition_of(images: Sequence[SourceImage]) -> Acquisition:
         radiopharmaceutical=_radiopharmaceutical(first),
         frame_duration_s=duration_ms / 1000 if duration_ms is not None and first.text("Modality") == "PT" else None,
         suv_bw_factor=suv_bw_factor(images),
+        metal_artifact_reduction=next(filter(None, map(metal_reduction_words, images)), ""),
     )
 
 

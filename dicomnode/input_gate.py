@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    JPEG2000MC,
+    UID,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
 
 from dicomnode.acquisition import check_corrections
 from dicomnode.errors import SeriesUnusable
@@ -12,54 +22,45 @@ from dicomnode.iods import MODALITY_OF
 from dicomnode.source_image import SourceImage
 from dicomnode.uids import CODING_SCHEME, MODEL_NAME
 
-ENHANCED = frozenset(f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2.1", "2.2", "4.1", "4.3", "4.4", "128.1", "130"))
 NOT_MAGNITUDE = frozenset({"P", "PHASE", "PHASE MAP", "VELOCITY", "R", "REAL", "I", "IMAGINARY"})
+LOCALIZERS = frozenset({"LOCALIZER", "SCOUT"})
+LOSSY_SYNTAXES = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
+EITHER_SYNTAXES = frozenset({JPEG2000, JPEG2000MC, HTJ2K})
+"""Transfer syntaxes whose pixels have lost something, and those that leave it open."""
 WANTED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
-
-SAME_FOR_ALL: Mapping[str, tuple[str, str]] = {
-    "SOPClassUID": ("mixed-sop-class", "several kinds of image"),
-    "StudyInstanceUID": ("mixed-study", "images of several studies"),
-    "SeriesInstanceUID": ("mixed-series", "images of several series"),
-    "FrameOfReferenceUID": ("mixed-frame-of-reference", "several frames of reference"),
-    "Rows": ("mixed-size", "several matrix sizes"),
-    "Columns": ("mixed-size", "several matrix sizes"),
-    "PhotometricInterpretation": ("mixed-photometric", "several photometric interpretations"),
-    "KVP": ("mixed-kvp", "several tube voltages"),
-    "ConvolutionKernel": ("mixed-kernel", "several convolution kernels"),
-    "RescaleType": ("mixed-units", "several rescale types"),
-    "Units": ("mixed-units", "several PET units"),
-    "SUVType": ("mixed-units", "several kinds of SUV"),
-    "CorrectedImage": ("mixed-corrections", "images corrected in different ways"),
-    "DecayCorrection": ("mixed-corrections", "images corrected for decay in different ways"),
-    "EchoTime": ("mixed-echo", "several echo times"),
-    "DiffusionBValue": ("mixed-diffusion", "several diffusion weightings"),
-    "TemporalPositionIdentifier": ("mixed-time", "several points in time"),
-}
-SAME_FOR_ALL_PET: Mapping[str, tuple[str, str]] = {
-    "SeriesDate": ("mixed-series-time", "several series dates, the reference of its decay correction"),
-    "SeriesTime": ("mixed-series-time", "several series times, the reference of its decay correction"),
-    "PatientWeight": ("mixed-weight", "several patient weights, by which SUV would be wrong"),
-    "PatientSize": ("mixed-weight", "several patient sizes, by which SUV would be wrong"),
-    "AttenuationCorrectionMethod": ("mixed-corrections", "images corrected for attenuation in different ways"),
-}
-SAME_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber")
-SAME_DOSE = (
-    "RadionuclideTotalDose",
-    "RadionuclideHalfLife",
-    "RadiopharmaceuticalStartTime",
-    "RadiopharmaceuticalStartDateTime",
-)
+NAMED = 3
+"""How many instances a sentence names by their UID."""
 
 
-def images_of_one_stack(instances: Sequence[SourceImage], *, accept_lossy: bool) -> list[SourceImage]:
-    """The images that make the stack: localizers and reports left out; refused if mixed or partly without place."""
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What the admin or the pipeline's card allows beyond one regular stack of images as they were acquired."""
+
+    accept_lossy: bool = False
+    slicewise: bool = False
+    """The pipeline's card: slices that are unevenly spaced or tilted run together, each in its own place."""
+    split_mixed: bool = False
+    """A series of several kinds of image is run kind by kind."""
+    split_uneven: bool = False
+    """An unevenly spaced series is run part by part."""
+    accept_own: bool = False
+    """The rule is a link of a chain: it runs on what this node derived."""
+
+
+def fit_images(instances: Sequence[SourceImage], *, allowed: Allowed) -> tuple[list[SourceImage], tuple[str, ...]]:
+    """The images that may be processed, each once, and a sentence for each kind of instance that is left out.
+
+    Raises SeriesUnusable where one of them must not be processed or has no place.
+    """
     for instance in instances:
-        _refuse_forbidden(instance)
-    images = [instance for instance in instances if _is_stack_image(instance)]
+        _refuse_forbidden(instance, allowed)
+    images = [instance for instance in instances if _is_image(instance) and not _is_localizer(instance)]
     if not images:
         raise SeriesUnusable(
             "no-images", "the series has no CT, PET or MR images besides localizers and reports; correct the rule"
         )
+    others = [instance for instance in instances if not _is_image(instance)]
+    localizers = [instance for instance in instances if _is_image(instance) and _is_localizer(instance)]
     placed = [image for image in images if _is_placed(image)]
     if not placed:
         raise SeriesUnusable(
@@ -72,68 +73,107 @@ def images_of_one_stack(instances: Sequence[SourceImage], *, accept_lossy: bool)
             f"{len(images) - len(placed)} of {len(images)} images have no position; send the series again complete",
         )
     for image in placed:
-        _refuse_unfit(image, accept_lossy=accept_lossy)
+        _refuse_unfit(image, allowed)
     single = _without_doubles(placed)
-    _refuse_mixed(single)
-    return single
+    undeclared = {id(image): fault for image in single if (fault := _undeclared(image)) is not None}
+    if undeclared and (len(undeclared) == len(single) or not allowed.split_mixed):
+        raise next(iter(undeclared.values()))
+    left_out = (
+        _counted(localizers, "localizer"),
+        _counted(others, "instance that is no CT, PET or MR image", "instances that are no CT, PET or MR images"),
+        _counted(
+            [image for image in single if id(image) in undeclared],
+            "image that no pipeline takes (phase, real or imaginary part, diffusion weighted)",
+        ),
+    )
+    kept = [image for image in single if id(image) not in undeclared]
+    return kept, tuple(sentence for sentence in left_out if sentence)
 
 
-def _is_stack_image(image: SourceImage) -> bool:
-    image_type = image.texts("ImageType")
-    return image.text("SOPClassUID") in MODALITY_OF and not {"LOCALIZER", "SCOUT"} & set(image_type)
+def _counted(instances: Sequence[SourceImage], one: str, several: str = "") -> str:
+    """A sentence on what is left out; empty for nothing."""
+    if not instances:
+        return ""
+    named = ", ".join(_name(instance) for instance in instances[:NAMED])
+    more = f" and {len(instances) - NAMED} more" if len(instances) > NAMED else ""
+    what = one if len(instances) == 1 else several or one.replace("image", "images", 1).replace("izer", "izers")
+    return f"{len(instances)} {what} left out ({named}{more})"
+
+
+def _name(image: SourceImage) -> str:
+    return f"{image.sop_instance_uid} frame {image.frame}" if image.frame else image.sop_instance_uid
+
+
+def _is_image(image: SourceImage) -> bool:
+    return image.image_class_uid in MODALITY_OF
+
+
+def _is_localizer(image: SourceImage) -> bool:
+    return bool(LOCALIZERS & set(image.texts("ImageType")))
 
 
 def _is_placed(image: SourceImage) -> bool:
     return len(image.numbers("ImagePositionPatient")) == 3 and len(image.numbers("ImageOrientationPatient")) == 6
 
 
-def _refuse_forbidden(image: SourceImage) -> None:
+def _refuse_forbidden(image: SourceImage, allowed: Allowed) -> None:
     """What must not be processed, whichever instance of the series says so."""
     uid = image.sop_instance_uid
     if not image.text("SOPClassUID"):
         raise SeriesUnusable("missing-uid", "an instance has no SOPClassUID; the sender must be corrected")
     if image.text("QualityControlImage") == "YES":
         raise SeriesUnusable("quality-control-image", f"instance {uid} is a quality control image; it is not processed")
-    if made_by_a_node(image):
+    if not allowed.accept_own and made_by_a_node(image):
         raise SeriesUnusable("own-output", f"instance {uid} was derived by a node of this kind; never processed again")
-    frames = image.number("NumberOfFrames") or 1
-    if image.text("SOPClassUID") in ENHANCED or (frames > 1 and image.text("SOPClassUID") in MODALITY_OF):
-        raise SeriesUnusable(
-            "multi-frame", f"instance {uid} is a multi-frame image; send the series as single-frame images"
-        )
 
 
 def made_by_a_node(image: SourceImage) -> bool:
-    """Whether a node of this kind had its hands on the image (I13): it is the equipment, or one that contributed."""
+    """Whether a node of this kind had its hands on the image (I13): it is the equipment, or one that contributed.
+
+    In a multi-frame image that another made of ours, the derivation stands in the frame's functional group.
+    """
     contributors = image.dataset.get("ContributingEquipmentSequence") or []
-    derivations = image.dataset.get("DerivationCodeSequence") or []
+    derivations = list(image.dataset.get("DerivationCodeSequence") or [])
+    for group in image.dataset.get("DerivationImageSequence") or []:
+        derivations += group.get("DerivationCodeSequence") or []
     return (
         image.text("ManufacturerModelName") == MODEL_NAME
-        or any(str(item.get("Manufacturer", "")) == MODEL_NAME for item in contributors)
+        or any(
+            MODEL_NAME in (str(item.get("Manufacturer", "")), str(item.get("ManufacturerModelName", "")))
+            for item in contributors
+        )
         or any(str(item.get("CodingSchemeDesignator", "")) == CODING_SCHEME for item in derivations)
     )
 
 
 def _without_doubles(images: Sequence[SourceImage]) -> list[SourceImage]:
-    """Each instance once; the same UID over other content is refused (I1)."""
-    seen: dict[str, SourceImage] = {}
+    """Each image once; the same UID over other content is refused (I1). Frames of one instance are images apart."""
+    seen: dict[tuple[str, int], SourceImage] = {}
+    compared: set[tuple[Path, Path]] = set()
     for image in images:
-        first = seen.setdefault(image.sop_instance_uid, image)
-        if first is not image and first.path.read_bytes() != image.path.read_bytes():
+        first = seen.setdefault((image.sop_instance_uid, image.frame), image)
+        if first is image or (first.path, image.path) in compared:
+            continue
+        if first.path.read_bytes() != image.path.read_bytes():
             raise SeriesUnusable(
                 "instance-conflict", f"instance {image.sop_instance_uid} came twice with other content; send it again"
             )
+        compared.add((first.path, image.path))
+    if len(single := {uid for uid, frame in seen if not frame} & {uid for uid, frame in seen if frame}):
+        raise SeriesUnusable(
+            "instance-conflict", f"instance {single.pop()} came as one image and as several frames; send it again"
+        )
     return list(seen.values())
 
 
-def _refuse_unfit(image: SourceImage, *, accept_lossy: bool) -> None:
+def _refuse_unfit(image: SourceImage, allowed: Allowed) -> None:
     uid = image.sop_instance_uid
     missing = [keyword for keyword in WANTED_UIDS if not image.text(keyword)]
     if missing:
         raise SeriesUnusable("missing-uid", f"an image has no {', '.join(missing)}; the sender must be corrected")
     if "PatientID" not in image.dataset:
         raise SeriesUnusable("patient-id-missing", f"instance {uid} has no PatientID attribute; correct the sender")
-    if image.text("Modality") != MODALITY_OF[image.text("SOPClassUID")]:
+    if image.text("Modality") != MODALITY_OF[image.image_class_uid]:
         raise SeriesUnusable(
             "modality-contradicts", f"instance {uid}: Modality and SOP Class disagree; correct the sender"
         )
@@ -145,7 +185,8 @@ def _refuse_unfit(image: SourceImage, *, accept_lossy: bool) -> None:
     _refuse_pixel_layout(image)
     if len(image.numbers("PixelSpacing")) != 2 or min(image.numbers("PixelSpacing")) <= 0:
         raise SeriesUnusable("pixel-spacing-missing", f"instance {uid} has no usable PixelSpacing; correct the sender")
-    if image.text("LossyImageCompression") == "01" and not accept_lossy:
+    _refuse_unsaid_loss(image)
+    if image.text("LossyImageCompression") == "01" and not allowed.accept_lossy:
         raise SeriesUnusable(
             "lossy", f"instance {uid} was compressed with loss; send the original, or allow lossy sources in the config"
         )
@@ -153,8 +194,17 @@ def _refuse_unfit(image: SourceImage, *, accept_lossy: bool) -> None:
         raise SeriesUnusable("lossy", f"instance {uid} is lossy and does not say by what ratio; send the original")
     if image.text("Modality") == "PT":
         _refuse_pet(image)
-    if image.text("Modality") == "MR":
-        _refuse_mr(image)
+
+
+def _refuse_unsaid_loss(image: SourceImage) -> None:
+    """PS3.3 C.7.6.1.1.5: an image in a lossy transfer syntax says so; without it the result could not say it either."""
+    said, syntax = image.text("LossyImageCompression"), image.transfer_syntax_uid
+    if said != "01" and (syntax in LOSSY_SYNTAXES or (syntax in EITHER_SYNTAXES and said != "00")):
+        raise SeriesUnusable(
+            "lossy-unsaid",
+            f"instance {image.sop_instance_uid} came in a transfer syntax that can lose data ({UID(syntax).name}) and "
+            "LossyImageCompression does not say whether it did; have the sender write it, or send it uncompressed",
+        )
 
 
 def _refuse_pixel_layout(image: SourceImage) -> None:
@@ -177,53 +227,16 @@ def _refuse_pet(image: SourceImage) -> None:
         raise SeriesUnusable(
             "series-time-missing", "the PET has no SeriesDate and SeriesTime, the reference of its decay correction"
         )
-    if image.text("SeriesType") == "GATED" or (
-        image.text("SeriesType") == "DYNAMIC" and image.number("NumberOfTimeSlices") != 1
-    ):
-        raise SeriesUnusable("temporal-series", "the PET is dynamic or gated; send each time frame as its own series")
 
 
-def _refuse_mr(image: SourceImage) -> None:
-    """Stacks that no pipeline declares (M3)."""
+def _undeclared(image: SourceImage) -> SeriesUnusable | None:
+    """Why no pipeline declares to take this MR image (M3); None when it may be run."""
+    if image.text("Modality") != "MR":
+        return None
     if NOT_MAGNITUDE & set(image.texts("ImageType")[2:]):
-        raise SeriesUnusable(
+        return SeriesUnusable(
             "not-magnitude", "the MR holds phase, real or imaginary parts; only magnitude is processed"
         )
     if (image.number("DiffusionBValue") or 0) > 0:
-        raise SeriesUnusable("diffusion", "the MR is diffusion weighted, and no pipeline takes that; correct the rule")
-
-
-def _dose(image: SourceImage) -> list[tuple[str, ...]]:
-    """What SUV is computed from, of every radiopharmaceutical named."""
-    items = image.dataset.get("RadiopharmaceuticalInformationSequence") or []
-    return [tuple(str(item.get(keyword, "")) for keyword in SAME_DOSE) for item in items]
-
-
-def _refuse_mixed(images: Sequence[SourceImage]) -> None:
-    first = images[0]
-    same = {**SAME_FOR_ALL, **(SAME_FOR_ALL_PET if first.text("Modality") == "PT" else {})}
-    for keyword, (reason_code, what) in same.items():
-        if any(image.texts(keyword) != first.texts(keyword) for image in images):
-            raise SeriesUnusable(
-                reason_code, f"the series holds {what} ({keyword} varies); send each as its own series"
-            )
-    for keyword in SAME_PATIENT:
-        if any(image.raw(keyword) != first.raw(keyword) for image in images):
-            raise SeriesUnusable(
-                "mixed-patient", f"{keyword} varies within the series; it must be corrected at the source"
-            )
-    if any(_dose(image) != _dose(first) for image in images):
-        raise SeriesUnusable(
-            "mixed-dose", "the radiopharmaceutical's dose or time varies within the series; send each as its own series"
-        )
-    if any(image.texts("ImageType")[:3] != first.texts("ImageType")[:3] for image in images):
-        raise SeriesUnusable(
-            "mixed-image-type", "the series holds several kinds of image (ImageType varies); send them apart"
-        )
-    near: Mapping[str, tuple[str, Callable[[SourceImage], tuple[float, ...]], float]] = {
-        "mixed-orientation": ("ImageOrientationPatient", lambda i: i.numbers("ImageOrientationPatient"), 1e-4),
-        "mixed-spacing": ("PixelSpacing", lambda i: i.numbers("PixelSpacing"), 1e-4),
-    }
-    for reason_code, (keyword, numbers, tolerance) in near.items():
-        if any(not np.allclose(numbers(image), numbers(first), rtol=tolerance, atol=tolerance) for image in images):
-            raise SeriesUnusable(reason_code, f"{keyword} varies within the series; send each stack as its own series")
+        return SeriesUnusable("diffusion", "the MR is diffusion weighted, and no pipeline takes that; correct the rule")
+    return None

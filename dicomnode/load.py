@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dicomnode.acquisition import acquisition_of, unit_of
+from dicomnode.acquisition import acquisition_of
 from dicomnode.errors import SeriesUnusable
-from dicomnode.input_gate import images_of_one_stack
 from dicomnode.pixels import outside_of, real_values, stored_pixels
-from dicomnode.source_image import SourceImage, read_source_image
-from dicomnode.stack import regular_stack
-from inference.volume import Geometry, Volume
-
-LOG = logging.getLogger(__name__)
+from dicomnode.source_image import SourceImage
+from dicomnode.stacks import Allowed as Allowed
+from dicomnode.stacks import StackPlan as StackPlan
+from dicomnode.stacks import planned_stacks as planned_stacks
+from inference.volume import Volume
 
 
 def load_volume(files: Sequence[Path], *, accept_lossy: bool = False) -> tuple[Volume, tuple[SourceImage, ...]]:
@@ -26,35 +24,29 @@ def load_volume(files: Sequence[Path], *, accept_lossy: bool = False) -> tuple[V
 
     Raises SeriesUnusable, with a stable reason code, for what is not one regular stack of known unit.
     """
-    instances = [read_source_image(path) for path in files]
-    images = images_of_one_stack(instances, accept_lossy=accept_lossy)
-    if len(images) < len(instances):
-        LOG.info("load: %d of %d instances are not slices of the stack", len(instances) - len(images), len(instances))
-    units = {unit_of(image) for image in images}
-    if len(units) != 1:
-        raise SeriesUnusable("mixed-units", "the series holds values of several units; send each as its own series")
-    first = images[0]
-    spacing = first.numbers("PixelSpacing")
-    stack = regular_stack(
-        np.array([image.numbers("ImagePositionPatient") for image in images], np.float64),
-        first.numbers("ImageOrientationPatient"),
-        pixel_spacing_mm=(spacing[0], spacing[1]),
-        slice_thickness_mm=first.number("SliceThickness"),
-    )
+    plans = planned_stacks(files, allowed=Allowed(accept_lossy=accept_lossy))
+    if len(plans) > 1:
+        raise SeriesUnusable(
+            "temporal-series", f"the PET holds {len(plans)} time frames; load each as a stack of its own"
+        )
+    return load_stack(plans[0])
+
+
+def load_stack(plan: StackPlan) -> tuple[Volume, tuple[SourceImage, ...]]:
+    """The volume of a planned stack and its source images, which then know their rescale and what lies outside."""
     ordered = [
         replace(
-            images[index],
-            position_mm=position,
-            slope=_rescale(images[index], "RescaleSlope", absent=1.0),
-            intercept=_rescale(images[index], "RescaleIntercept", absent=0.0),
+            image,
+            slope=_rescale(image, "RescaleSlope", absent=1.0),
+            intercept=_rescale(image, "RescaleIntercept", absent=0.0),
         )
-        for index, position in zip(stack.order, stack.positions_mm, strict=True)
+        for image in plan.images
     ]
     values, outside, ordered = _read_slices(ordered)
     volume = Volume(
         values=values,
-        unit=units.pop(),
-        geometry=Geometry(stack.affine, first.text("FrameOfReferenceUID")),
+        unit=plan.unit,
+        geometry=plan.geometry,
         acquisition=acquisition_of(ordered),
         outside=outside,
     )

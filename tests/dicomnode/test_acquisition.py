@@ -118,3 +118,12 @@ def test_facts_of_a_ct_are_told(tmp_path: Path) -> None:
     facts = acquisition_of(images)
     assert (facts.modality, facts.kvp, facts.convolution_kernel, facts.bits_stored) == ("CT", 120.0, "Br38f\\3", 12)
     assert (facts.image_type, facts.body_part_examined) == (("ORIGINAL", "PRIMARY", "AXIAL"), "ABDOMEN")
+
+
+def test_the_deepest_slice_says_how_many_bits_the_series_has(tmp_path: Path) -> None:
+    def deeper(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            dataset.BitsStored, dataset.HighBit = 16, 15
+
+    images = [read_source_image(path) for path in write_ct_series(tmp_path, slices=3, each=deeper)]
+    assert acquisition_of(images).bits_stored == 16 and acquisition_of(images[:1]).bits_stored == 12

@@ -2,16 +2,22 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, generate_uid
 
 from dicomnode.errors import SeriesUnusable
-from dicomnode.input_gate import images_of_one_stack
+from dicomnode.input_gate import Allowed, fit_images
 from dicomnode.load import load_volume
+from dicomnode.reasons import REASONS
+from dicomnode.source_image import SourceImage, read_source_image
+from dicomnode.stacks import planned_stacks
 from dicomnode.uids import MANUFACTURER, MODEL_NAME
 from tests.builders_dicom import (
     card_for,
@@ -36,6 +42,10 @@ def refusal_of(files: list[Path]) -> str:
     assert len(message.split()) > 6, "the message must say what to do"
     assert "Phantom" not in message and "PHANTOM-1" not in message and "19500101" not in message
     return refusal.value.reason_code
+
+
+def images_of(files: list[Path]) -> list[SourceImage]:
+    return [read_source_image(path) for path in files]
 
 
 def only_slice(which: int, **attributes: Any) -> Callable[[int, Dataset], None]:
@@ -70,13 +80,14 @@ REFUSED_EVERYWHERE: list[tuple[str, Writer, dict[str, Any]]] = [
     ("pixel-layout", write_ct_series, {"HighBit": 15}),
     ("pixel-layout", write_ct_series, {"Rows": None}),
     ("pixel-layout", write_ct_series, {"PixelRepresentation": None}),
-    ("temporal-series", write_pet_series, {"SeriesType": ["DYNAMIC", "IMAGE"], "NumberOfTimeSlices": 3}),
-    ("temporal-series", write_pet_series, {"SeriesType": ["GATED", "IMAGE"]}),
+    ("temporal-incomplete", write_pet_series, {"SeriesType": ["DYNAMIC", "IMAGE"], "NumberOfTimeSlices": 3}),
+    ("temporal-incomplete", write_pet_series, {"SeriesType": ["GATED", "IMAGE"], "NumberOfTimeSlots": 2}),
     ("not-magnitude", write_mr_series, {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}),
     ("diffusion", write_mr_series, {"DiffusionBValue": 800.0}),
     ("multi-frame", write_ct_series, {"NumberOfFrames": 4}),
-    ("multi-frame", write_ct_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}),
-    ("multi-frame", write_mr_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}),
+    ("multi-frame-groups", write_ct_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}),
+    ("multi-frame-groups", write_mr_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}),
+    ("multi-frame", write_mr_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.3"}),
     ("lossy", write_ct_series, {"LossyImageCompression": "01", "LossyImageCompressionRatio": "9"}),
     ("quality-control-image", write_ct_series, {"QualityControlImage": "YES"}),
     ("series-time-missing", write_pet_series, {"SeriesTime": ""}),
@@ -191,6 +202,52 @@ def test_i13_what_another_wrote_over_our_result_is_known_by_its_contributing_equ
     assert refusal_of(write_ct_series(tmp_path, ContributingEquipmentSequence=[ours])) == "own-output"
 
 
+def test_i13_a_multi_frame_object_that_another_made_of_ours_is_known_by_its_frames_derivation(tmp_path: Path) -> None:
+    group = Dataset()
+    group.DerivationCodeSequence = [code("MAR", "99DCMNODE", "x")]
+    assert refusal_of(write_ct_series(tmp_path, DerivationImageSequence=[group])) == "own-output"
+
+
+def test_i13_a_chain_takes_what_a_node_derived(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path, ManufacturerModelName=MODEL_NAME)
+    images, left_out = fit_images(images_of(files), allowed=Allowed(accept_own=True))
+    assert len(images) == 4 and left_out == ()
+
+
+def test_i1_frames_of_one_instance_are_images_apart_and_the_instance_twice_counts_once(tmp_path: Path) -> None:
+    (path,) = write_ct_series(tmp_path, slices=1)
+    twin = tmp_path / "twin.dcm"
+    twin.write_bytes(path.read_bytes())
+    frames = [replace(image, frame=frame) for image in images_of([path, twin]) for frame in (1, 2, 3)]
+    images, _ = fit_images(frames, allowed=Allowed())
+    assert [image.frame for image in images] == [1, 2, 3]
+    with pytest.raises(SeriesUnusable, match="as one image and as several frames"):
+        fit_images([*frames, *images_of([path])], allowed=Allowed())
+
+
+def test_i14_a_quality_control_image_holds_the_whole_series_even_beside_others(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path, each=only_slice(3, QualityControlImage="YES"))
+    with pytest.raises(SeriesUnusable, match="quality control") as refusal:
+        fit_images(images_of(files), allowed=Allowed(split_mixed=True, split_uneven=True))
+    assert refusal.value.reason_code == "quality-control-image"
+
+
+def test_i11_a_monochrome1_ct_is_taken(tmp_path: Path) -> None:
+    assert load_volume(write_ct_series(tmp_path, PhotometricInterpretation="MONOCHROME1"))[0].values.shape[0] == 4
+
+
+def test_i14_pixel_data_of_another_length_than_the_header_says_is_refused(tmp_path: Path) -> None:
+    def cut(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            dataset.PixelData = dataset.PixelData[:-2]
+
+    assert refusal_of(write_ct_series(tmp_path, each=cut)) == "pixel-data-length"
+
+
+def test_every_code_that_this_gate_gives_has_its_advice_in_the_table() -> None:
+    assert {code for code, _, _ in [*REFUSED_EVERYWHERE, *MIXED]} <= set(REASONS)
+
+
 def test_an_empty_patient_id_and_several_kernels_are_no_reason_to_refuse(tmp_path: Path) -> None:
     files = write_ct_series(tmp_path, PatientID="", PatientName="", ConvolutionKernel=["Br38f", "3"])
     volume, _ = load_volume(files)
@@ -203,6 +260,42 @@ def test_i9_a_slope_that_varies_is_taken(tmp_path: Path) -> None:
 
     volume, _ = load_volume(write_ct_series(tmp_path, each=spoil))
     assert [float(volume.values[k, 0, 0]) for k in range(4)] == [-1000.0 + k for k in range(4)]
+
+
+def encoded_as(syntax: str, files: list[Path]) -> list[Path]:
+    """The files, as if their pixels had come in another transfer syntax: headers only are asked."""
+    for path in files:
+        dataset = dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = UID(syntax)
+        if UID(syntax).is_encapsulated:
+            dataset.PixelData = encapsulate([dataset.PixelData])
+            dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(path)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("syntax", "said", "code"),
+    [
+        ("1.2.840.10008.1.2.4.51", None, "lossy-unsaid"),
+        ("1.2.840.10008.1.2.4.51", "00", "lossy-unsaid"),
+        ("1.2.840.10008.1.2.4.81", None, "lossy-unsaid"),
+        ("1.2.840.10008.1.2.4.91", None, "lossy-unsaid"),
+        ("1.2.840.10008.1.2.4.91", "01", "lossy"),
+        ("1.2.840.10008.1.2.4.91", "00", ""),
+        ("1.2.840.10008.1.2.4.90", None, ""),
+    ],
+)
+def test_i12_what_came_in_a_lossy_transfer_syntax_must_say_so(
+    tmp_path: Path, syntax: str, said: str | None, code: str
+) -> None:
+    files = encoded_as(syntax, write_ct_series(tmp_path, LossyImageCompression=said))
+    try:
+        planned_stacks(files, allowed=Allowed())
+        found = ""
+    except SeriesUnusable as fault:
+        found = fault.reason_code
+    assert found == code
 
 
 def test_i12_a_lossy_source_that_does_not_say_how_lossy_is_refused_even_then(tmp_path: Path) -> None:
@@ -223,7 +316,7 @@ def test_a_rescale_that_is_no_number_is_refused_and_never_taken_for_one_or_nough
 
 def test_an_empty_series_is_refused() -> None:
     with pytest.raises(SeriesUnusable, match="no CT, PET or MR"):
-        images_of_one_stack([], accept_lossy=False)
+        fit_images([], allowed=Allowed())
 
 
 def test_a_report_that_stands_alone_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicomnode.load import load_volume
+from dicomnode.errors import SeriesUnusable
+from dicomnode.load import Allowed, load_stack, load_volume, planned_stacks
 from inference.volume import Unit
 from tests.builders import fixtures_folder, shared_data
 from tests.builders_dicom import (
@@ -69,6 +70,20 @@ def test_a_pet_without_attenuation_correction_is_in_counts(tmp_path: Path) -> No
 def test_a_single_slice_is_as_thick_as_it_says(tmp_path: Path) -> None:
     volume, images = load_volume(write_ct_series(tmp_path, slices=1, spacing_mm=(5.0, 1.0, 1.0)))
     assert volume.values.shape == (1, 64, 64) and volume.geometry.spacing_mm[0] == 5.0 and len(images) == 1
+
+
+def test_a_planned_stack_is_read_as_the_plan_says_and_only_then_are_its_pixels_touched(tmp_path: Path) -> None:
+    files = write_pet_series(tmp_path)
+    (plan,) = planned_stacks(files, allowed=Allowed())
+    assert [image.path for image in plan.images] == files
+    volume, images = load_stack(plan)
+    assert volume.geometry is plan.geometry and volume.unit == plan.unit == Unit.BQ_PER_ML
+    assert [image.position_mm for image in images] == [image.position_mm for image in plan.images]
+    assert all(image.highest > 0 for image in images) and all(image.highest == 0 for image in plan.images)
+    files[2].write_bytes(files[2].read_bytes()[:-100])
+    (plan,) = planned_stacks(files, allowed=Allowed())
+    with pytest.raises(SeriesUnusable):
+        load_stack(plan)
 
 
 @settings(max_examples=25, deadline=None)

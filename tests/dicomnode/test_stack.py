@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dicomnode.errors import SeriesUnusable
-from dicomnode.stack import Stack, regular_stack
+from dicomnode.stack import Stack, even_parts, regular_stack, shares_position, stack_in_place
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -98,3 +98,84 @@ def test_i8_a_single_slice_is_as_thick_as_it_says_and_refused_when_it_does_not_s
 def test_an_orientation_that_is_none_is_refused() -> None:
     assert refusal_of(corners([0, 3]), orientation=(1, 0, 0, 1, 0, 0)) == "orientation-invalid"
     assert refusal_of(corners([0, 3]), orientation=(0, 0, 0, 0, 0, 0)) == "orientation-invalid"
+
+
+def in_place(points: NDArray[np.float64], thickness: float | None = 3.0) -> Stack:
+    return stack_in_place(points, AXIAL, pixel_spacing_mm=(0.5, 0.7), slice_thickness_mm=thickness)
+
+
+def test_an_even_stack_in_place_is_the_regular_one() -> None:
+    points = corners([6.0, 0.0, 3.0])
+    assert in_place(points).corners_mm is None
+    assert np.array_equal(in_place(points).affine, stack(points).affine) and in_place(points).order == (1, 2, 0)
+
+
+def test_i6_i7_uneven_slices_stay_where_they_are_and_the_affine_has_their_mean_step() -> None:
+    points = corners([12, 0, 3, 6, 15])
+    points[:, 1] += 0.2 * points[:, 2]
+    found = in_place(points)
+    assert found.order == (1, 2, 3, 0, 4) and found.corners_mm is not None
+    assert np.array_equal(found.corners_mm, points[list(found.order)])
+    assert np.allclose(found.affine[:3, 0], [0, 0, 15 / 4]) and np.allclose(found.affine[:3, 3], points[1])
+    assert "1 slice(s) are missing" in found.notes[0] and "own place" in found.notes[0]
+
+
+def test_a_slice_shifted_in_its_plane_is_taken_in_its_place() -> None:
+    points = corners([0, 3, 6, 9, 12])
+    points[2, 0] += 5
+    found = in_place(points)
+    assert found.corners_mm is not None and found.corners_mm[2, 0] == -95
+    assert "shifted against each other" in found.notes[0]
+
+
+def test_even_in_place_two_images_at_one_position_and_a_lone_slice_without_depth_are_refused() -> None:
+    for points, thickness, code in (
+        (corners([0, 3, 3]), 3.0, "same-position"),
+        (corners([7]), None, "slice-thickness-missing"),
+    ):
+        with pytest.raises(SeriesUnusable) as refusal:
+            in_place(points, thickness)
+        assert refusal.value.reason_code == code
+
+
+def test_i8_only_slices_that_overlap_or_leave_a_gap_are_noted() -> None:
+    assert stack(corners([0, 3, 6])).notes == ()
+    assert "overlap" in stack(corners([0, 3, 6]), thickness=5.0).notes[0]
+    assert "do not reach" in stack(corners([0, 3, 6]), thickness=1.0).notes[0]
+    assert stack(corners([0, 3, 6]), thickness=None).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("heights", "parts"),
+    [
+        ([0, 3, 6, 9], [[0, 1, 2, 3]]),
+        ([0, 3, 6, 12, 15], [[0, 1, 2], [3, 4]]),
+        ([0, 1, 2, 3, 6, 9, 12], [[0, 1, 2, 3], [4, 5, 6]]),
+        ([0, 3, 6, 10.2, 13.2], [[0, 1, 2], [3, 4]]),
+        ([0, 3, 6, 12, 30, 33, 36], [[0, 1, 2], [3], [4, 5, 6]]),
+        ([0, 50, 53, 56], [[0], [1, 2, 3]]),
+        ([0, 1, 3, 4, 6, 7], [[0, 1], [2, 3], [4, 5]]),
+        ([7], [[0]]),
+    ],
+)
+def test_i6_an_uneven_series_is_parted_where_its_distances_change(heights: list[float], parts: list[list[int]]) -> None:
+    assert even_parts(corners(heights), AXIAL) == parts
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0.6, 1.0, 1.5, 3.0, 5.0, 20.0]), min_size=1, max_size=20), st.randoms())
+def test_i6_every_slice_is_in_one_part_and_every_part_is_a_regular_stack(gaps: list[float], shuffle: Any) -> None:
+    heights = np.concatenate([[0.0], np.cumsum(gaps)])
+    where = list(range(len(heights)))
+    shuffle.shuffle(where)
+    points = corners(heights)[where]
+    parts = even_parts(points, AXIAL)
+    assert [where[index] for part in parts for index in part] == list(range(len(heights)))
+    for part in parts:
+        found = stack(points[part])
+        assert found.corners_mm is None and found.order == tuple(range(len(part)))
+
+
+def test_slices_that_share_a_position_are_told_whatever_their_order() -> None:
+    assert shares_position(corners([0, 3, 0.001]), AXIAL)
+    assert not shares_position(corners([0, 3, 1]), AXIAL) and not shares_position(corners([0]), AXIAL)
