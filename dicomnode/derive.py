@@ -1,56 +1,74 @@
-"""An Outcome as a new series of the source's study: UIDs, references, description, pixels."""
+"""Outcomes as a new series of the source's study: instance after instance, each held against the output gate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomnode import description, iods, provenance
+from dicomnode import description, provenance
+from dicomnode.derived_header import (
+    DerivedSeries,
+    DerivedSlice,
+    character_set_to_declare,
+    image_elements,
+    series_elements,
+)
+from dicomnode.derived_instance import DerivedInstance as DerivedInstance
+from dicomnode.errors import OutputFault
+from dicomnode.gate.output_gate import check_instance, check_outcome
 from dicomnode.iods import SOP_CLASS_OF
-from dicomnode.output_gate import check_instance, check_outcome
-from dicomnode.patient_position import orientation_codes, patient_position
 from dicomnode.provenance import JobFacts as JobFacts
 from dicomnode.source_image import SourceImage
-from dicomnode.stored_values import StoredSlice, stored_slice
-from dicomnode.uids import MANUFACTURER, MODEL_NAME, derived_instance_uid, derived_series_uid, device_uid
-from dicomnode.verbatim import Element, encoded, part10_file
+from dicomnode.stored_values import StoredSlice, padding_value, storable_padding, stored_slice
+from dicomnode.uids import derived_instance_uid, derived_series_uid, used_instance
+from dicomnode.verbatim import encoded, part10_file
 from inference.pipeline import Card, Outcome
 
+LOG = logging.getLogger(__name__)
 ROLE = "image"
-UNCHANGED = "This slice was passed through unchanged."
-
-
-@dataclass(frozen=True, slots=True)
-class DerivedInstance:
-    """One derived instance; content: the whole Part 10 file."""
-
-    sop_instance_uid: str
-    series_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    content: bytes
+Stack = tuple[Outcome, Sequence[SourceImage]]
+"""What was made of one stack, and the source image of each of its slices."""
 
 
 def derive_series(
     outcome: Outcome, card: Card, images: Sequence[SourceImage], *, job: JobFacts
 ) -> Iterator[DerivedInstance]:
-    """The derived series, instance after instance in slice order; the same input gives the same bytes.
+    """The derived series of one stack, as `derive_frames` gives it."""
+    return derive_frames([(outcome, images)], card, job=job)
 
-    Raises OutputFault before the first instance when the outcome as a whole fails the output gate, and at an instance
-    that fails it: nothing of the series may be used then.
+
+def derive_frames(frames: Sequence[Stack], card: Card, *, job: JobFacts) -> Iterator[DerivedInstance]:
+    """One derived series of all time frames (a dynamic or gated PET has several), in frame and slice order.
+
+    The same input gives the same bytes. Raises OutputFault before the first instance when an outcome as a whole fails
+    the output gate, and at an instance that fails it: nothing of the series may be used then.
     """
-    check_outcome(outcome, card, images)
-    return _instances(outcome, card, images, job)
+    for outcome, images in frames:
+        check_outcome(outcome, card, images)
+    _check_one_series(frames, card)
+    return _instances(frames, _series_of(frames, card, job))
 
 
-def _instances(outcome: Outcome, card: Card, images: Sequence[SourceImage], job: JobFacts) -> Iterator[DerivedInstance]:
+def _check_one_series(frames: Sequence[Stack], card: Card) -> None:
+    images = [image for _, stack in frames for image in stack]
+    if not images:
+        raise OutputFault("C13", "there is nothing to derive a series of")
+    if len({image.text("SeriesInstanceUID") for image in images}) != 1:
+        raise OutputFault("C14", "one derived series cannot be made of several source series")
+    if len({(image.sop_instance_uid, image.frame) for image in images}) != len(images):
+        raise OutputFault("C13", "a source image is there twice")
+    if card.result_modality == "PT" and len({len(stack) for _, stack in frames}) != 1:
+        raise OutputFault("P4", "the time frames of one PET series have different numbers of slices")
+
+
+def _series_of(frames: Sequence[Stack], card: Card, job: JobFacts) -> DerivedSeries:
+    images = [image for _, stack in frames for image in stack]
     series_uid = derived_series_uid(
         job.deployment_uuid,
         pipeline=card.name,
@@ -58,39 +76,93 @@ def _instances(outcome: Outcome, card: Card, images: Sequence[SourceImage], job:
         weights_sha256=card.weights_sha256,
         parameters_sha256=provenance.parameters_sha256(card, job),
         source_series_instance_uid=images[0].text("SeriesInstanceUID"),
-        used_sop_instance_uids=[image.sop_instance_uid for image in images],
+        used_sop_instance_uids=[used_instance(image.sop_instance_uid, image.frame) for image in images],
         role=ROLE,
         generation=job.generation,
     )
+    largest = max(float(outcome.volume.values.max()) for outcome, _ in frames)
+    window = description.new_window(largest, card.result_modality)
+    declared = character_set_to_declare(images, card, job)
+    if declared:
+        LOG.warning("derive: series %s declares %s for a source that names no character set", series_uid, declared)
+    return DerivedSeries(
+        card,
+        job,
+        series_uid,
+        tuple(tuple(stack) for _, stack in frames),
+        window=window,
+        is_synthetic=card.synthetic or any(image.text("SyntheticData") == "YES" for image in images),
+        character_set=declared,
+    )
+
+
+def _instances(frames: Sequence[Stack], series: DerivedSeries) -> Iterator[DerivedInstance]:
+    numbers = iter(description.instance_numbers([image for stack in series.stacks for image in stack]))
+    indices = iter(description.image_indices(series.stacks))
+    for outcome, images in frames:
+        for k in range(len(images)):
+            yield _instance(outcome, images, k, series, number=next(numbers), index=next(indices))
+
+
+def _instance(
+    outcome: Outcome,
+    images: Sequence[SourceImage],
+    k: int,
+    series: DerivedSeries,
+    *,
+    number: int,
+    index: int,
+) -> DerivedInstance:
+    card, image = series.card, _with_storable_padding(images[k], series.card)
+    outside = _padding_of(outcome, series, image, k)
+    values = _with_padding_restored(outcome.volume.values[k], image, outside)
+    stored = stored_slice(values, image, modality=card.result_modality, outside=outside, ct_pixels=series.job.ct_pixels)
+    instance_uid = derived_instance_uid(
+        series.job.deployment_uuid,
+        series_instance_uid=series.series_uid,
+        source_sop_instance_uid=image.sop_instance_uid,
+        frame=image.frame,
+    )
+    is_unchanged = k in outcome.unchanged
+    is_even = outcome.volume.geometry.is_even  # else each slice was worked on alone
+    of_image = image_elements(
+        series,
+        DerivedSlice(
+            instance_uid=instance_uid,
+            sources=images[k : k + 1] if is_unchanged else _sources(images, k, card.context_slices if is_even else 0),
+            number=number,
+            index=index,
+            slices=len(images),
+            stored=stored,
+            padding=padding_value(stored, outside) if card.result_modality == "CT" else None,
+            unchanged=is_unchanged,
+        ),
+    )
     sop_class_uid = SOP_CLASS_OF[card.result_modality]
-    of_series = encoded(_series_elements(card, images, job, series_uid))
-    numbers, indices = description.instance_numbers(images), description.image_indices(images)
-    window = description.new_window(float(outcome.volume.values.max()), card.result_modality)
-    for k, image in enumerate(images):
-        instance_uid = derived_instance_uid(
-            job.deployment_uuid, series_instance_uid=series_uid, source_sop_instance_uid=image.sop_instance_uid
-        )
-        outside = _padding_of(outcome, card, image, k)
-        values = _with_padding_restored(outcome.volume.values[k], image, outside)
-        stored = stored_slice(values, image, modality=card.result_modality)
-        made = {"SOPInstanceUID": instance_uid, "InstanceNumber": numbers[k], **_image_attributes(card, image, stored)}
-        if card.result_modality == "PT":
-            made |= {"NumberOfSlices": len(images), "ImageIndex": indices[k]}
-        if k in outcome.unchanged:
-            made |= {
-                "ImageComments": f"{UNCHANGED} {description.image_comments(card, job)}",
-                "DerivationDescription": f"{provenance.derivation_text(images[0], card)}. {UNCHANGED}",
-            }
-        elements = of_series | encoded(_image_elements(card, image, made, window)) | encoded([_pixel_data(stored)])
-        content = part10_file(elements, sop_class_uid=sop_class_uid, sop_instance_uid=instance_uid)
-        check_instance(content, card, image, values=values, outside=outside)
-        yield DerivedInstance(instance_uid, series_uid, sop_class_uid, str(ExplicitVRLittleEndian), content)
+    elements = encoded([*series_elements(series, image), *of_image, _pixel_data(stored)])
+    content = part10_file(elements, sop_class_uid=sop_class_uid, sop_instance_uid=instance_uid)
+    check_instance(content, card, image, values=values, outside=outside)
+    return DerivedInstance(
+        instance_uid, series.series_uid, sop_class_uid, str(ExplicitVRLittleEndian), content, stored.clipped
+    )
 
 
-def _padding_of(outcome: Outcome, card: Card, image: SourceImage, k: int) -> NDArray[np.bool_] | None:
+def _sources(images: Sequence[SourceImage], k: int, reach: int) -> list[SourceImage]:
+    """The slice's own source, then the neighbours its result was made of, the nearest first (C13)."""
+    neighbours = [index for step in range(1, reach + 1) for index in (k - step, k + step)]
+    return [images[k], *(images[index] for index in neighbours if 0 <= index < len(images))]
+
+
+def _padding_of(outcome: Outcome, series: DerivedSeries, image: SourceImage, k: int) -> NDArray[np.bool_] | None:
     """Where the slice holds the source's padding; None where there is none, or none that the result could keep."""
     outside = outcome.volume.outside
-    return None if image.outside_values is None or outside is None or not _keeps_modality(card) else outside[k]
+    return None if image.outside_values is None or outside is None or not series.keeps_modality else outside[k]
+
+
+def _with_storable_padding(image: SourceImage, card: Card) -> SourceImage:
+    if card.result_modality != "CT" or image.outside_values is None:
+        return image
+    return replace(image, outside_values=storable_padding(image.outside_values))
 
 
 def _with_padding_restored(
@@ -104,130 +176,5 @@ def _with_padding_restored(
     return restored
 
 
-def _keeps_modality(card: Card) -> bool:
-    return card.modality == card.result_modality
-
-
-def _series_elements(card: Card, images: Sequence[SourceImage], job: JobFacts, series_uid: str) -> list[Element]:
-    """What all instances of the series share: patient, study, series, frame of reference, equipment, history."""
-    first = images[0]
-    moment = provenance.local_moment(first, job.created_at)
-    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
-    made: dict[str, Any] = {
-        "SOPClassUID": SOP_CLASS_OF[card.result_modality],
-        "Modality": card.result_modality,
-        "SeriesInstanceUID": series_uid,
-        "SeriesNumber": description.series_number(first, card, job),
-        "SeriesDescription": description.series_description(first, card),
-        "RelatedSeriesSequence": provenance.related_series(first),
-        "Manufacturer": MANUFACTURER,
-        "ManufacturerModelName": MODEL_NAME,
-        "SoftwareVersions": [job.node_version, f"{card.name} {card.version}"[:64]],
-        "DeviceSerialNumber": job.deployment_uuid,
-        "DeviceUID": device_uid(job.deployment_uuid),
-        "ContentDate": date,
-        "ContentTime": time,
-        "InstanceCreationDate": date,
-        "InstanceCreationTime": time,
-        "ContentQualification": job.content_qualification,
-        "ImageComments": description.image_comments(card, job),
-        "ContributingEquipmentSequence": provenance.contributing_equipment(first, card, job),
-        "DerivationDescription": provenance.derivation_text(first, card),
-        "DerivationCodeSequence": provenance.derivation_codes(first, card),
-        "CodingSchemeIdentificationSequence": provenance.coding_schemes(first),
-    }
-    if job.station_name:
-        made["StationName"] = job.station_name[:16]
-    if card.synthetic or any(image.text("SyntheticData") == "YES" for image in images):
-        made["SyntheticData"] = "YES"
-    side = description.laterality(first)
-    if side is not None:
-        made["Laterality"] = side
-    if card.result_modality != "PT":
-        made |= {"SeriesDate": date, "SeriesTime": time, "PatientPosition": patient_position(first)}
-    elif not first.dataset.get("PatientOrientationCodeSequence"):
-        made |= orientation_codes(first.text("PatientPosition"))
-    kept, _ = iods.kept_tags(card.modality, card.result_modality)
-    wanted, _ = iods.kept_tags(card.result_modality, card.result_modality)
-    left_out = {"Laterality", "PatientPosition"} | _conditions_not_met(first, card)
-    private = [first.elements[tag] for tag in first.elements if tag >> 16 == 0x7053 and card.result_modality == "PT"]
-    return _merged(first, kept, wanted, made, left_out=left_out, target=card.result_modality) + private
-
-
-def _conditions_not_met(image: SourceImage, card: Card) -> set[str]:
-    """Conditional attributes that the standard forbids here, though senders write them."""
-    if card.result_modality == "PT":
-        kind = image.text("SeriesType")
-        return {keyword for keyword, kinds in iods.PET_CONDITIONS.items() if kind not in kinds}
-    needless = set()
-    if card.result_modality == "MR":
-        if "IR" not in image.texts("ScanningSequence") and not image.number("InversionTime"):
-            needless.add("InversionTime")
-        if not image.text("TriggerTime"):
-            needless.add("TriggerTime")
-    return needless
-
-
-def _image_attributes(card: Card, image: SourceImage, stored: StoredSlice) -> dict[str, Any]:
-    """What is said of each image by itself, its pixels among it."""
-    # PS3.3 C.7.6.3.1.2: HU and activity are shown bright where they are high; an MR keeps the scale it came with
-    photometric = image.text("PhotometricInterpretation") if card.result_modality == "MR" else "MONOCHROME2"
-    return {
-        "ImageType": description.image_type(image, card),
-        "SourceImageSequence": [provenance.source_image_item(image)],
-        "ReferencedSeriesSequence": provenance.referenced_series([image]),
-        "BurnedInAnnotation": "YES" if image.text("BurnedInAnnotation") == "YES" else "NO",
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": photometric,
-        "BitsAllocated": 16,
-        "BitsStored": 16,
-        "HighBit": 15,
-        "PixelRepresentation": int(stored.is_signed),
-        **stored.rescale,
-    }
-
-
-def _image_elements(
-    card: Card, image: SourceImage, made: Mapping[str, Any], window: Mapping[str, str]
-) -> list[Element]:
-    """What differs from image to image, but for the pixels."""
-    kept, wanted = (
-        iods.kept_tags(modality, card.result_modality)[1] for modality in (card.modality, card.result_modality)
-    )
-    left_out = _conditions_not_met(image, card)
-    if not (_keeps_modality(card) and description.keeps_window(image)):
-        left_out |= set(description.WINDOW)
-        made = {**made, **window}
-    elements = _merged(image, kept, wanted, made, left_out=left_out, target=card.result_modality)
-    if card.result_modality == "MR":  # the stored scale is the source's, so is the way back from it (M2)
-        rescale = iods.tags(("RescaleIntercept", "RescaleSlope", "RescaleType"))
-        elements += [image.elements[tag] for tag in sorted(rescale) if tag in image.elements]
-    return elements
-
-
 def _pixel_data(stored: StoredSlice) -> DataElement:
     return DataElement(0x7FE00010, "OW", stored.pixels.astype(stored.pixels.dtype.newbyteorder("<")).tobytes())
-
-
-def _merged(
-    image: SourceImage,
-    kept: frozenset[int],
-    wanted: frozenset[int],
-    made: Mapping[str, Any],
-    *,
-    left_out: set[str],
-    target: str,
-) -> list[Element]:
-    """What is kept of the source and what is made, with the empty attributes that the object wants present."""
-    dropped, optional = iods.tags(left_out), iods.optional_tags(target)
-    elements: dict[int, Element] = {
-        tag: element
-        for tag, element in image.elements.items()
-        if tag in kept - dropped and (element.value or tag not in optional)
-    }
-    for tag in (iods.type_two_tags(target) & wanted) - dropped - elements.keys():
-        elements[tag] = DataElement(tag, dictionary_VR(tag), [] if dictionary_VR(tag) == "SQ" else None)
-    for keyword, value in made.items():
-        (tag,) = iods.tags([keyword])
-        elements[tag] = DataElement(tag, dictionary_VR(tag), value)
-    return list(elements.values())

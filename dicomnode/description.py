@@ -37,9 +37,10 @@ def series_number(image: SourceImage, card: Card, job: JobFacts) -> int:
     return job.series_number_offset + card.ordinal
 
 
-def series_description(image: SourceImage, card: Card) -> str:
-    """The source's words, cut, and the pipeline's (C8)."""
-    tail = ascii_text(f"{card.label} (AI)", longest=50)
+def series_description(image: SourceImage, card: Card, job: JobFacts) -> str:
+    """The source's words, cut, and the pipeline's, with what sets this stack of the source apart (C8)."""
+    words = f"{card.label}, {job.apart}" if job.apart else card.label
+    tail = f"{ascii_text(words, longest=45)} (AI)"
     head = ascii_text(ascii_source_text(image, "SeriesDescription"), longest=64 - 1 - len(tail))
     return f"{head} {tail}".strip()
 
@@ -64,13 +65,29 @@ def instance_numbers(images: Sequence[SourceImage]) -> list[int]:
     return known if len(set(known)) == len(images) else list(range(1, len(images) + 1))
 
 
-def image_indices(images: Sequence[SourceImage]) -> list[int]:
-    """PET ImageIndex: the sources' where it counts exactly these images, else anew in the same direction (P4)."""
-    said = [image.number("ImageIndex") or 0 for image in images]
-    if sorted(said) == list(range(1, len(images) + 1)):
-        return [int(index) for index in said]
-    counted = list(range(1, len(images) + 1))
-    return counted[::-1] if said[0] > said[-1] else counted
+def image_indices(stacks: Sequence[Sequence[SourceImage]]) -> list[int]:
+    """PET ImageIndex of the images of all stacks of the series, one stack after the other (P4).
+
+    The sources' where they count exactly these images, or where a time frame keeps its place in its dynamic or gated
+    series. Else anew in the same direction, as PS3.3 C.8.9.4.1.9 counts: first the slices, then the time frames.
+    """
+    images = [image for stack in stacks for image in stack]
+    said = [int(image.number("ImageIndex") or 0) for image in images]
+    if sorted(said) == list(range(1, len(images) + 1)) or _is_part_of_more(stacks, said):
+        return said
+    found: list[int] = []
+    for stack in stacks:
+        counted = range(len(found) + 1, len(found) + len(stack) + 1)
+        first, last = said[len(found)], said[len(found) + len(stack) - 1]
+        found += reversed(counted) if first > last else counted
+    return found
+
+
+def _is_part_of_more(stacks: Sequence[Sequence[SourceImage]], said: Sequence[int]) -> bool:
+    """Whether these are whole time frames of a dynamic or gated series, each image with its own index in it."""
+    is_timed = stacks[0][0].text("SeriesType") in ("DYNAMIC", "GATED")
+    whole = all(image.number("NumberOfSlices") == len(stack) for stack in stacks for image in stack)
+    return is_timed and whole and min(said) >= 1 and len(set(said)) == len(said)
 
 
 def laterality(image: SourceImage) -> str | None:

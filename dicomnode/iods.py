@@ -16,22 +16,32 @@ SOP_CLASS_OF: Mapping[str, str] = {
     "MR": str(MRImageStorage),
 }
 MODALITY_OF: Mapping[str, str] = {uid: modality for modality, uid in SOP_CLASS_OF.items()}
+EQUIPMENT_PURPOSES = frozenset({*((str(code), "DCM") for code in range(109100, 109107)), ("Newcode1", "99IHE")}) | {
+    (code, "DCM") for code in ("DOCD", "FILMD", "MEDIM", "VIDD")
+}
+"""CID 7005, and the purpose that IHE AIR writes for an algorithm; code value and scheme."""
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-MADE = _words(
+MR_EXTENDED = _words(
+    """RescaleIntercept RescaleSlope RescaleType DiffusionBValue DiffusionDirectionality DiffusionGradientOrientation
+    DiffusionBMatrixSequence"""
+)
+"""What senders add to the MR Image object (Standard Extended SOP Class); an MR made of it says it again (M1, M2)."""
+
+MADE = MR_EXTENDED | _words(
     """SOPClassUID SOPInstanceUID SeriesInstanceUID Modality ImageType SeriesNumber SeriesDescription InstanceNumber
     ContentDate ContentTime InstanceCreationDate InstanceCreationTime Manufacturer ManufacturerModelName StationName
     DeviceSerialNumber DeviceUID SoftwareVersions ContributingEquipmentSequence DerivationDescription
     DerivationCodeSequence SourceImageSequence ReferencedSeriesSequence RelatedSeriesSequence ContentQualification
     SyntheticData BurnedInAnnotation ImageComments CodingSchemeIdentificationSequence SamplesPerPixel
-    PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation RescaleIntercept RescaleSlope
-    RescaleType PixelData"""
+    PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelData UDISequence
+    PixelPaddingValue NumberOfSlices ImageIndex"""
 )
-"""Written for every derived image from the job, the pipeline and the result; never the source's."""
+"""Written for every derived image from the job, the pipeline and the result, not copied (but for MR_EXTENDED in MR)."""
 
 REMOVED = _words(
     """SmallestImagePixelValue LargestImagePixelValue SmallestPixelValueInSeries LargestPixelValueInSeries
@@ -70,9 +80,13 @@ LEFT_OUT_MODULES = frozenset({"overlay-plane"})
 
 CONTRIBUTING_EQUIPMENT = _words(
     """InstitutionName InstitutionAddress InstitutionalDepartmentName StationName ManufacturerModelName
-    DeviceSerialNumber DeviceUID SoftwareVersions SpatialResolution DateOfLastCalibration TimeOfLastCalibration"""
+    DeviceSerialNumber DeviceUID UDISequence SoftwareVersions SpatialResolution DateOfLastCalibration
+    TimeOfLastCalibration"""
 )
 """What is said of the source's own equipment beside its Manufacturer (PS3.3 C.12.1.1.5)."""
+
+HISTORY = _words("Manufacturer ContributingEquipmentSequence DerivationCodeSequence CodingSchemeIdentificationSequence")
+"""What we write anew around words of the source."""
 
 EARLIER_EDITIONS = frozenset({"EthnicGroup", "IssuerOfAdmissionID", "OtherPatientIDs"})
 """Retired from the Patient and Patient Study modules, but in a study that has them they belong to the patient (C2)."""
@@ -97,9 +111,7 @@ PET_CONDITIONS: Mapping[str, tuple[str, ...]] = {
     "NumberOfTimeSlices": ("DYNAMIC",),
     "NumberOfRRIntervals": ("GATED",),
     "NumberOfTimeSlots": ("GATED",),
-    "FrameTime": ("DYNAMIC",),
-    "LowRRValue": ("GATED",),
-    "HighRRValue": ("GATED",),
+    "FrameTime": ("GATED",),
     "TriggerTime": ("GATED",),
 }
 """Type 1C attributes of PET and the Series Type (value 1) without which they may not be there."""

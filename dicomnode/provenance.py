@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -16,14 +17,20 @@ from pydicom.sequence import Sequence as DicomSequence
 from dicomnode.iods import CONTRIBUTING_EQUIPMENT, tags
 from dicomnode.patient_position import code_item
 from dicomnode.source_image import SourceImage
+from dicomnode.stored_values import SIGNED_16, UNSIGNED_12
 from dicomnode.uids import CODING_SCHEME, MANUFACTURER, NODE_VERSION, device_uid
 from inference.pipeline import Card
 
 UNKNOWN = "Unknown"
+OFFSET_FORM = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
+"""TimezoneOffsetFromUTC that can be: PS3.3 C.12.1.1.1 knows -1200 to +1400."""
 ACQUISITION_EQUIPMENT = ("109101", "DCM", "Acquisition Equipment")
 PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 SYNTHESIZING_EQUIPMENT = ("109100", "DCM", "Synthesizing Equipment")
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
+FOR_ATTENUATION = "122403"
+LONGEST_DERIVATION = 1024
+LEFT_OUT = "(an earlier description, not in ASCII, is left out)"
 SOURCE_SERIES = ("121323", "DCM", "Source series for image processing operation")
 
 
@@ -43,6 +50,16 @@ class JobFacts:
     parameters_sha256: str = ""
     series_number_offset: int = 9000
     station_name: str = ""
+    udi: str = ""
+    """Unique Device Identifier of the node, when the admin has one."""
+    equipment_purpose: tuple[str, str, str] = PROCESSING_EQUIPMENT
+    """Code value, scheme and meaning by which the model is named as contributing equipment (C10)."""
+    declared_character_set: str = ""
+    """What to declare for a source that has none and holds other than ASCII (K4); empty: nothing."""
+    ct_pixels: str = SIGNED_16
+    """signed-16, or unsigned-12 for old receivers (T1)."""
+    apart: str = ""
+    """What sets this stack of the source series apart from its others, e.g. "EchoTime 80"; empty when it is alone."""
     node_version: str = NODE_VERSION
 
     def __post_init__(self) -> None:
@@ -50,6 +67,8 @@ class JobFacts:
             raise ValueError("created_at must be an aware time")
         if self.content_qualification not in ("RESEARCH", "PRODUCT"):
             raise ValueError(f"content_qualification is {self.content_qualification!r}, not RESEARCH or PRODUCT")
+        if self.ct_pixels not in (SIGNED_16, UNSIGNED_12):
+            raise ValueError(f"ct_pixels is {self.ct_pixels!r}, not {SIGNED_16} or {UNSIGNED_12}")
 
 
 def parameters_sha256(card: Card, job: JobFacts) -> str:
@@ -68,17 +87,23 @@ def ascii_text(text: str, *, longest: int) -> str:
 
 def ascii_source_text(image: SourceImage, keyword: str) -> str:
     """A text of the source if its bytes are plain ASCII, else nothing: never a misread character."""
-    value = image.raw(keyword)
+    value = b" ".join(image.raw(keyword).split())
     return value.decode("ascii") if all(0x20 <= byte <= 0x7E for byte in value) else ""
 
 
 def local_moment(image: SourceImage, moment: datetime) -> datetime:
     """The moment in the time zone that the source declares, else in the node's (C19)."""
+    offset = _declared_offset(image)
+    if not offset:
+        return moment.astimezone()
+    sign = -1 if offset[0] == "-" else 1
+    return moment.astimezone(timezone(sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))))
+
+
+def _declared_offset(image: SourceImage) -> str:
+    """TimezoneOffsetFromUTC, empty when the source declares none that any place has."""
     offset = image.text("TimezoneOffsetFromUTC")
-    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
-        sign = -1 if offset[0] == "-" else 1
-        return moment.astimezone(timezone(sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))))
-    return moment.astimezone()
+    return offset if OFFSET_FORM.fullmatch(offset) else ""
 
 
 def source_items(image: SourceImage, keyword: str) -> list[Dataset]:
@@ -106,14 +131,21 @@ def contributing_equipment(image: SourceImage, card: Card, job: JobFacts) -> Dic
     return DicomSequence([*source_items(image, "ContributingEquipmentSequence"), own, _model(image, card, job)])
 
 
+def _bytes_of(item: Dataset, keyword: str) -> bytes:
+    """A text of an item without decoding it: pydicom replaces the bytes of what it decodes (K1)."""
+    tag = tag_for_keyword(keyword)
+    element = None if tag is None else item.get_item(tag)
+    value = None if element is None else element.value
+    return value.strip(b" \0") if isinstance(value, bytes) else str(value or "").encode()
+
+
 def _model(image: SourceImage, card: Card, job: JobFacts) -> Dataset:
     item = Dataset()
     item.Manufacturer, item.ManufacturerModelName = MANUFACTURER, ascii_text(card.name, longest=64)
     item.SoftwareVersions = ascii_text(card.version, longest=64)
     item.DeviceUID = device_uid(job.deployment_uuid, card.name, card.version, card.weights_sha256)
     moment = local_moment(image, job.created_at)
-    zone = moment.strftime("%z") if image.text("TimezoneOffsetFromUTC") else ""
-    item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S") + zone
+    item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S") + _declared_offset(image)
     weights = f"weights sha256 {card.weights_sha256[:16]}" if card.weights_sha256 else "no learned weights"
     settings = json.dumps(dict(card.settings), sort_keys=True, default=str)
     item.ContributionDescription = ascii_text(
@@ -121,7 +153,7 @@ def _model(image: SourceImage, card: Card, job: JobFacts) -> Dataset:
         f"job {job.key[:16]}; settings {settings}",
         longest=1000,
     )
-    item.PurposeOfReferenceCodeSequence = _codes(SYNTHESIZING_EQUIPMENT if card.synthetic else PROCESSING_EQUIPMENT)
+    item.PurposeOfReferenceCodeSequence = _codes(SYNTHESIZING_EQUIPMENT if card.synthetic else job.equipment_purpose)
     return item
 
 
@@ -129,10 +161,21 @@ def _codes(code: tuple[str, str, str]) -> DicomSequence:
     return DicomSequence([code_item(*code)])
 
 
-def derivation_text(image: SourceImage, card: Card) -> str:
-    """What was done, after what the source says was done before (C12)."""
-    ours = ascii_text(f"{card.name} {card.version}, method {card.method}: {card.purpose}", longest=700)
-    before = ascii_text(ascii_source_text(image, "DerivationDescription"), longest=300)
+def device_identifiers(job: JobFacts) -> DicomSequence:
+    """The node's own Unique Device Identifier (C9)."""
+    item = Dataset()
+    item.UniqueDeviceIdentifier = job.udi
+    return DicomSequence([item])
+
+
+def derivation_text(image: SourceImage, card: Card, *, note: str = "") -> str:
+    """What was done, after what the source says was done before (C12); the earliest is kept where room is short."""
+    ours = ascii_text(f"{card.name} {card.version}, method {card.method}: {card.purpose}", longest=400)
+    ours = f"{ours.rstrip('.')}. {note}" if note else ours
+    said = ascii_source_text(image, "DerivationDescription")
+    before = ascii_text(said, longest=LONGEST_DERIVATION - len(ours) - 2)
+    if image.raw("DerivationDescription") and not said:
+        before = LEFT_OUT
     return f"{before}; {ours}" if before else ours
 
 
@@ -143,34 +186,49 @@ def derivation_codes(image: SourceImage, card: Card) -> DicomSequence:
 
 
 def coding_schemes(image: SourceImage) -> DicomSequence:
-    """The coding schemes the source declares, and ours."""
+    """The coding schemes the source declares, and ours, once."""
     ours = Dataset()
     ours.CodingSchemeDesignator, ours.CodingSchemeName = CODING_SCHEME, f"{MANUFACTURER} private codes"
-    return DicomSequence([*source_items(image, "CodingSchemeIdentificationSequence"), ours])
+    declared = source_items(image, "CodingSchemeIdentificationSequence")
+    others = [item for item in declared if _bytes_of(item, "CodingSchemeDesignator") != CODING_SCHEME.encode()]
+    return DicomSequence([*others, ours])
 
 
 def source_image_item(image: SourceImage) -> Dataset:
-    """The source slice that a derived slice was made of (C13)."""
+    """A source image that a derived slice was made of (C13)."""
     item = _reference(image)
+    if image.frame:
+        item.ReferencedFrameNumber = image.frame
     item.SpatialLocationsPreserved = "YES"
     item.PurposeOfReferenceCodeSequence = _codes(SOURCE_IMAGE)
     return item
 
 
 def referenced_series(images: Sequence[SourceImage]) -> DicomSequence:
-    """Exactly what is referenced, under its series (C14)."""
+    """Exactly what is referenced, each instance once, under its series (C14)."""
     item = Dataset()
     item.SeriesInstanceUID = images[0].text("SeriesInstanceUID")
-    item.ReferencedInstanceSequence = DicomSequence([_reference(image) for image in images])
+    once = {image.sop_instance_uid: image for image in images}
+    item.ReferencedInstanceSequence = DicomSequence([_reference(image) for image in once.values()])
     return DicomSequence([item])
 
 
-def related_series(image: SourceImage) -> DicomSequence:
-    """The series that was processed (C15)."""
+def related_series(image: SourceImage, card: Card) -> DicomSequence:
+    """The series that was processed, and for a PET the CT by which it was corrected for attenuation (C15)."""
     item = Dataset()
     item.StudyInstanceUID, item.SeriesInstanceUID = image.text("StudyInstanceUID"), image.text("SeriesInstanceUID")
     item.PurposeOfReferenceCodeSequence = _codes(SOURCE_SERIES)
-    return DicomSequence([item])
+    if card.result_modality != "PT":
+        return DicomSequence([item])
+    said = source_items(image, "RelatedSeriesSequence")
+    return DicomSequence([item, *(other for other in said if _corrects_attenuation(other, image))])
+
+
+def _corrects_attenuation(related: Dataset, image: SourceImage) -> bool:
+    purposes = related.get("PurposeOfReferenceCodeSequence") or []
+    return _bytes_of(related, "StudyInstanceUID") == image.text("StudyInstanceUID").encode() and [
+        _bytes_of(code, "CodeValue") for code in purposes
+    ] == [FOR_ATTENUATION.encode()]
 
 
 def _reference(image: SourceImage) -> Dataset:

@@ -49,9 +49,17 @@ def derived_series_uid(
     return deterministic_uid(deployment_uuid, [*parts, used, role, str(generation)])
 
 
-def derived_instance_uid(deployment_uuid: str, *, series_instance_uid: str, source_sop_instance_uid: str) -> str:
-    """The derived instance's UID within its series."""
-    return deterministic_uid(deployment_uuid, [series_instance_uid, source_sop_instance_uid])
+def derived_instance_uid(
+    deployment_uuid: str, *, series_instance_uid: str, source_sop_instance_uid: str, frame: int = 0
+) -> str:
+    """The derived instance's UID within its series; frame: of a multi-frame source, from 1."""
+    parts = [series_instance_uid, source_sop_instance_uid]
+    return deterministic_uid(deployment_uuid, [*parts, str(frame)] if frame else parts)
+
+
+def used_instance(sop_instance_uid: str, frame: int) -> str:
+    """What the used set of a series knows a source image by; frame: of a multi-frame instance, else 0 (U3)."""
+    return f"{sop_instance_uid} {frame}" if frame else sop_instance_uid
 
 
 def device_uid(deployment_uuid: str, *parts: str) -> str:

@@ -18,6 +18,8 @@ from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 Element = DataElement | RawDataElement
 
+CHARACTER_SET_VRS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+"""The VRs whose characters Specific Character Set (PS3.5 6.1.2.3) decides on."""
 TEXT_VRS = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
 )
@@ -45,7 +47,7 @@ def _philips_pet_elements(dataset: Dataset) -> dict[int, Element]:
             continue
         for tag in [creator, *(BaseTag(0x70530000 + (slot << 8) + low) for low in PHILIPS_PET_ELEMENTS)]:
             if tag in dataset:
-                kept[int(tag)] = _raw(tag, "LO" if tag == creator else "DS", _bytes_of(dataset, tag))
+                kept[int(tag)] = raw_element(tag, "LO" if tag == creator else "DS", _bytes_of(dataset, tag))
     return kept
 
 
@@ -67,7 +69,7 @@ def _verbatim(dataset: Dataset, tag: BaseTag) -> Element:
         return element
     if vr not in TEXT_VRS and not element.is_little_endian:
         return dataset[tag]
-    return _raw(tag, vr, element.value or b"")
+    return raw_element(tag, vr, element.value or b"")
 
 
 def _verbatim_item(item: Dataset) -> Dataset:
@@ -93,10 +95,29 @@ def _vr_of(dataset: Dataset, tag: BaseTag, element: Element) -> str:
     return said if element.VR else known
 
 
-def _raw(tag: BaseTag, vr: str, value: bytes) -> RawDataElement:
+def raw_element(tag: int, vr: str, value: bytes) -> RawDataElement:
+    """An element of bytes that nobody decodes, of even length."""
     if len(value) % 2:
         value += b"\0" if vr in ("UI", "OB", "UN") else b" "
-    return RawDataElement(tag, vr, len(value), value, 0, False, True)
+    return RawDataElement(BaseTag(tag), vr, len(value), value, 0, False, True)
+
+
+def holds_more_than_ascii(elements: Iterable[Element]) -> bool:
+    """Whether a text, also one inside a sequence, has bytes whose characters only a character set tells."""
+    for element in elements:
+        if element.VR == "SQ":
+            items: list[Dataset] = list(element.value or [])  # type: ignore[arg-type]
+            if any(holds_more_than_ascii(_elements_of(item)) for item in items):
+                return True
+        elif element.VR in CHARACTER_SET_VRS:
+            value = element.value if isinstance(element.value, bytes) else str(element.value or "").encode()
+            if not value.isascii() or b"\x1b" in value:
+                return True
+    return False
+
+
+def _elements_of(item: Dataset) -> list[Element]:
+    return [element for tag in list(item.keys()) if (element := item.get_item(tag)) is not None]
 
 
 def encoded(elements: Iterable[Element]) -> dict[int, bytes]:

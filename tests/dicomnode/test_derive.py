@@ -306,7 +306,7 @@ def test_t4_what_lies_outside_the_field_of_view_keeps_the_sources_value(tmp_path
     for made in derive_series(blurred, CT_DENOISED, images, job=job_facts()):
         derived = dcmread(BytesIO(made.content))
         assert (derived.pixel_array[:6] == -2000).all() and (derived.pixel_array[6:-6] == 7).all()
-        assert "PixelPaddingValue" not in derived
+        assert derived.PixelPaddingValue == -2000 and derived["PixelPaddingValue"].VR == "SS"
 
 
 def test_p1_p2_p5_a_pet_keeps_its_time_base_units_and_tracer(tmp_path: Path) -> None:

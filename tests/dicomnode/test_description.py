@@ -55,10 +55,18 @@ def test_c8_the_description_is_the_sources_cut_and_ours_in_64_characters(tmp_pat
         ("", "identity (AI)"),
     ):
         source = read_source_image(write_ct_series(tmp_path, slices=1, SeriesDescription=long)[0])
-        assert description.series_description(source, card_for("CT")) == expected
+        assert description.series_description(source, card_for("CT"), job_facts()) == expected
     path = write_ct_series(tmp_path, slices=1, SeriesDescription="######")[0]
     with_bytes(path, b"######", b"H\xfcfte ")
-    assert description.series_description(read_source_image(path), card_for("CT")) == "identity (AI)"
+    assert description.series_description(read_source_image(path), card_for("CT"), job_facts()) == "identity (AI)"
+
+
+def test_c8_stacks_of_one_series_are_told_apart_and_the_ai_mark_is_never_cut_off(tmp_path: Path) -> None:
+    source = read_source_image(write_ct_series(tmp_path, slices=1, SeriesDescription="Knee PD TSE")[0])
+    facts = job_facts(apart="EchoTime 80")
+    assert description.series_description(source, card_for("MR"), facts) == "Knee PD TSE identity, EchoTime 80 (AI)"
+    long = description.series_description(source, card_for("MR", label="word " * 20), job_facts(apart="x" * 99))
+    assert long.startswith("Knee PD TSE word") and long.endswith(" (AI)") and len(long) <= 64
 
 
 def test_c24_the_comment_warns(tmp_path: Path) -> None:
@@ -75,10 +83,27 @@ def test_c6_numbers_are_the_sources_when_each_has_its_own() -> None:
 
 
 def test_p4_image_indices_count_the_derived_slices_in_the_sources_direction() -> None:
-    assert description.image_indices([image(ImageIndex=index) for index in (3, 2, 1)]) == [3, 2, 1]
-    assert description.image_indices([image(ImageIndex=index) for index in (161, 160, 159)]) == [3, 2, 1]
-    assert description.image_indices([image(ImageIndex=index) for index in (40, 41, 42)]) == [1, 2, 3]
-    assert description.image_indices([image(), image()]) == [1, 2]
+    assert description.image_indices([[image(ImageIndex=index) for index in (3, 2, 1)]]) == [3, 2, 1]
+    assert description.image_indices([[image(ImageIndex=index) for index in (161, 160, 159)]]) == [3, 2, 1]
+    assert description.image_indices([[image(ImageIndex=index) for index in (40, 41, 42)]]) == [1, 2, 3]
+    assert description.image_indices([[image(), image()]]) == [1, 2]
+
+
+def test_p4_time_frames_are_counted_one_after_the_other_as_the_standard_counts_them() -> None:
+    first, second = ([image(ImageIndex=index) for index in said] for said in ((9, 8, 7), (29, 28, 27)))
+    assert description.image_indices([first, second]) == [3, 2, 1, 6, 5, 4]
+    whole = [[image(ImageIndex=index) for index in said] for said in ((3, 2, 1), (6, 5, 4))]
+    assert description.image_indices(whole) == [3, 2, 1, 6, 5, 4]
+
+
+def test_p4_a_time_frame_keeps_its_place_in_its_dynamic_series() -> None:
+    def frame(said: tuple[int, ...], kind: str, slices: int) -> list[SourceImage]:
+        return [image(ImageIndex=index, SeriesType=[kind, "IMAGE"], NumberOfSlices=slices) for index in said]
+
+    assert description.image_indices([frame((7, 8, 9), "DYNAMIC", 3)]) == [7, 8, 9]
+    assert description.image_indices([frame((7, 8), "DYNAMIC", 3)]) == [1, 2], "not all slices of the time frame"
+    assert description.image_indices([frame((7, 8, 9), "WHOLE BODY", 3)]) == [1, 2, 3]
+    assert description.image_indices([frame((7, 7, 9), "GATED", 3)]) == [1, 2, 3], "not one index each"
 
 
 def test_laterality_is_the_sources_or_open_or_left_out() -> None:

@@ -6,7 +6,9 @@ from pydicom.datadict import keyword_for_tag
 from dicomnode.iods import (
     CHECKED_COPIES,
     CONTRIBUTING_EQUIPMENT,
+    HISTORY,
     MADE,
+    MR_EXTENDED,
     PET_CONDITIONS,
     REMOVED,
     is_unpaired,
@@ -22,7 +24,9 @@ def kept_keywords(source: str, target: str) -> set[str]:
     return {keyword_for_tag(tag) for tag in of_series | of_image}
 
 
-@pytest.mark.parametrize("words", [MADE, CHECKED_COPIES, CONTRIBUTING_EQUIPMENT, frozenset(PET_CONDITIONS)])
+@pytest.mark.parametrize(
+    "words", [MADE, MR_EXTENDED, HISTORY, CHECKED_COPIES, CONTRIBUTING_EQUIPMENT, frozenset(PET_CONDITIONS)]
+)
 def test_every_attribute_named_is_in_the_dictionary(words: frozenset[str]) -> None:
     assert len(tags(words)) == len(words)
 
@@ -57,6 +61,18 @@ def test_t2_a_ct_keeps_its_acquisition_and_t3_a_synthetic_ct_has_none() -> None:
 def test_p1_a_pet_keeps_the_time_base_that_its_decay_correction_counts_from_and_a_ct_does_not() -> None:
     assert {"SeriesDate", "SeriesTime", "DecayFactor", "FrameReferenceTime"} <= kept_keywords("PT", "PT")
     assert not {"SeriesDate", "SeriesTime"} & kept_keywords("CT", "CT")
+
+
+def test_p4_the_counts_of_time_frames_are_those_of_the_kind_of_series() -> None:
+    assert PET_CONDITIONS["NumberOfTimeSlices"] == ("DYNAMIC",)
+    assert {keyword for keyword, kinds in PET_CONDITIONS.items() if kinds == ("GATED",)} == {
+        "NumberOfRRIntervals",
+        "NumberOfTimeSlots",
+        "FrameTime",
+        "TriggerTime",
+    }
+    counted = {"NumberOfTimeSlices", "NumberOfRRIntervals", "NumberOfTimeSlots", "TriggerTime", "FrameTime"}
+    assert counted <= kept_keywords("PT", "PT") and not counted & kept_keywords("PT", "CT")
 
 
 def test_attributes_that_may_be_empty_but_not_absent_are_known() -> None:

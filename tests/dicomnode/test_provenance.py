@@ -57,13 +57,24 @@ def test_c12_earlier_steps_come_first(tmp_path: Path) -> None:
     assert [item.CodeValue for item in codes] == ["113085", "MAR"]
     text = provenance.derivation_text(image, card_for("CT"))
     assert text == "Resampled to 1 mm; identity 1.0, method none: Nothing is changed."
+    noted = provenance.derivation_text(image, card_for("CT"), note="Passed through.")
+    assert noted == "Resampled to 1 mm; identity 1.0, method none: Nothing is changed. Passed through."
+
+
+def test_c12_our_coding_scheme_is_declared_once_beside_those_of_the_source(tmp_path: Path) -> None:
+    schemes = [Dataset() for _ in range(2)]
+    schemes[0].CodingSchemeDesignator, schemes[1].CodingSchemeDesignator = "99DCMNODE", "99OTHER"
+    image = image_of(tmp_path, CodingSchemeIdentificationSequence=schemes)
+    declared = [item.CodingSchemeDesignator for item in provenance.coding_schemes(image)]
+    assert declared == ["99OTHER", "99DCMNODE"]
 
 
 def test_k1_what_we_add_is_ascii_though_the_source_is_not(tmp_path: Path) -> None:
     path = write_ct_series(tmp_path, slices=1, DerivationDescription="######")[0]
     with_bytes(path, b"######", b"\xe4\xf6\xfc\xdf\xe9 ")
     card = card_for("CT", purpose="Denoising à la Müller, 日本.", label="ünder")
-    assert provenance.derivation_text(read_source_image(path), card).isascii()
+    text = provenance.derivation_text(read_source_image(path), card)
+    assert text.isascii() and text.startswith("(an earlier description, not in ASCII, is left out); identity 1.0")
     assert provenance.ascii_source_text(read_source_image(path), "DerivationDescription") == ""
     assert provenance.ascii_text("a\\b\n c  d" + "x" * 90, longest=10) == "ab c dxxxx"
 

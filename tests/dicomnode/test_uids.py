@@ -11,6 +11,7 @@ from dicomnode.uids import (
     derived_series_uid,
     deterministic_uid,
     device_uid,
+    used_instance,
 )
 
 DEPLOYMENT = "12345678-1234-5678-1234-567812345678"
@@ -67,6 +68,16 @@ def test_an_instance_is_named_by_its_series_and_its_source() -> None:
         for source in ("2.1", "2.2")
     }
     assert len(uids) == 4
+
+
+def test_u2_u3_every_frame_of_a_multi_frame_source_is_named_by_itself() -> None:
+    uids = {
+        derived_instance_uid(DEPLOYMENT, series_instance_uid="1.1", source_sop_instance_uid="2.1", frame=frame)
+        for frame in (0, 1, 2, 12)
+    }
+    assert len(uids) == 4
+    used = {used_instance(uid, frame) for uid in ("2.1", "2.11") for frame in (0, 1, 11)}
+    assert len(used) == 6 and used_instance("2.1", 0) == "2.1"
 
 
 def test_the_implementation_is_ours_and_fits_its_fields() -> None:

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID
-from dicomnode.verbatim import encoded, part10_file, verbatim_elements
+from dicomnode.verbatim import encoded, holds_more_than_ascii, part10_file, verbatim_elements
 from tests.builders_dicom import with_bytes, write_ct_series
 
 IR_58 = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab= "
@@ -73,6 +73,22 @@ def test_k4_bytes_without_a_declared_set_stay_and_none_is_declared(tmp_path: Pat
     after = through(path)
     assert after.get_item(NAME).value == b"\xc4\xd6\xdc "
     assert "SpecificCharacterSet" not in after
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [(b"Mueller ", False), (b"M\xfcller^J", True), (b"\x1b$)C^Hon", True), (b"", False)]
+)
+def test_k4_texts_that_only_a_character_set_explains_are_found_also_in_sequences(
+    tmp_path: Path, content: bytes, expected: bool
+) -> None:
+    item = Dataset()
+    item.RequestedProcedureDescription = "########"
+    path = write_ct_series(tmp_path, slices=1, RequestAttributesSequence=[item], SpecificCharacterSet=None)[0]
+    with_bytes(path, b"########", content.ljust(8))
+    elements = verbatim_elements(dcmread(path))
+    assert holds_more_than_ascii(elements.values()) == expected
+    del elements[0x00400275]
+    assert not holds_more_than_ascii(elements.values())
 
 
 def test_a_text_under_a_wrong_text_vr_gets_the_dictionarys(tmp_path: Path) -> None:

@@ -1,0 +1,241 @@
+"""The header of a derived image: what is kept of its source, what is made, what must be there and may be empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
+
+from dicomnode import description, iods, provenance
+from dicomnode.iods import SOP_CLASS_OF
+from dicomnode.patient_position import orientation_codes, patient_position
+from dicomnode.provenance import JobFacts
+from dicomnode.source_image import SourceImage
+from dicomnode.stored_values import StoredSlice
+from dicomnode.uids import MANUFACTURER, MODEL_NAME, device_uid
+from dicomnode.verbatim import Element, holds_more_than_ascii
+from inference.pipeline import Card
+
+UNCHANGED = "This slice was passed through unchanged."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DerivedSeries:
+    """What all instances of a derived series go by.
+
+    stacks: the source images, stack after stack, each in slice order. window: to show values of another unit by.
+    is_synthetic: whether the images are made artificially, or of ones that were (C23). character_set: what images of
+    sources that name none declare; empty: nothing.
+    """
+
+    card: Card
+    job: JobFacts
+    series_uid: str
+    stacks: tuple[tuple[SourceImage, ...], ...]
+    window: Mapping[str, str]
+    is_synthetic: bool
+    character_set: str = ""
+
+    @property
+    def first(self) -> SourceImage:
+        """The image that speaks for the source series."""
+        return self.stacks[0][0]
+
+    @property
+    def keeps_modality(self) -> bool:
+        """Whether the result is the same kind of image as its source."""
+        return self.card.modality == self.card.result_modality
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DerivedSlice:
+    """What one instance goes by.
+
+    sources: the images it was made of, its own first; number, index: its Instance Number and PET Image Index;
+    unchanged: whether its values are its source's own; padding: the stored value of what lies outside, if it has one.
+    """
+
+    instance_uid: str
+    sources: Sequence[SourceImage]
+    number: int
+    index: int
+    slices: int
+    stored: StoredSlice
+    padding: int | None
+    unchanged: bool
+
+
+def character_set_to_declare(images: Sequence[SourceImage], card: Card, job: JobFacts) -> str:
+    """The admin's character set, when a source without one has bytes to copy that no character set explains (K4)."""
+    if not job.declared_character_set:
+        return ""
+    of_series, of_image = iods.kept_tags(card.modality, card.result_modality)
+    copied = of_series | of_image | iods.tags({*iods.CONTRIBUTING_EQUIPMENT, *iods.HISTORY})
+    needs = any(
+        holds_more_than_ascii([element for tag, element in image.elements.items() if tag in copied])
+        for image in images
+        if not image.raw("SpecificCharacterSet")
+    )
+    return job.declared_character_set if needs else ""
+
+
+def series_elements(series: DerivedSeries, image: SourceImage) -> list[Element]:
+    """Patient, study, series, frame of reference, equipment of the image that is derived of `image`.
+
+    What is copied comes of each image's own source, not of the first: its bytes are in its own character set (K1).
+    """
+    card, job, first = series.card, series.job, series.first
+    target = card.result_modality
+    date, time = _date_and_time(series)
+    made: dict[str, Any] = {
+        "SOPClassUID": SOP_CLASS_OF[target],
+        "Modality": target,
+        "SeriesInstanceUID": series.series_uid,
+        "SeriesNumber": description.series_number(first, card, job),
+        "SeriesDescription": description.series_description(first, card, job),
+        "RelatedSeriesSequence": provenance.related_series(first, card),
+        "Manufacturer": MANUFACTURER,
+        "ManufacturerModelName": MODEL_NAME,
+        "SoftwareVersions": [job.node_version, f"{card.name} {card.version}"[:64]],
+        "DeviceSerialNumber": job.deployment_uuid,
+        "DeviceUID": device_uid(job.deployment_uuid),
+        "ContentDate": date,
+        "ContentTime": time,
+        "InstanceCreationDate": date,
+        "InstanceCreationTime": time,
+        "ContentQualification": job.content_qualification,
+    }
+    if job.station_name:
+        made["StationName"] = job.station_name[:16]
+    if job.udi:
+        made["UDISequence"] = provenance.device_identifiers(job)
+    if series.is_synthetic:
+        made["SyntheticData"] = "YES"
+    side = description.laterality(image)
+    if side is not None:
+        made["Laterality"] = side
+    if target == "PT":
+        made |= _of_pet(series, image)
+    else:
+        made |= {"SeriesDate": date, "SeriesTime": time, "PatientPosition": patient_position(image)}
+    kept, _ = iods.kept_tags(card.modality, target)
+    wanted, _ = iods.kept_tags(target, target)
+    left_out = {"Laterality", "PatientPosition"} | _conditions_not_met(image, target)
+    if target != "PT":  # PS3.3 C.7.3.1.1.2: either the position or the codes
+        left_out |= {"PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"}
+    return _merged(image, kept, wanted, made, left_out=left_out, target=target)
+
+
+def image_elements(series: DerivedSeries, one: DerivedSlice) -> list[Element]:
+    """What differs from image to image, but for the pixels."""
+    card, image, target = series.card, one.sources[0], series.card.result_modality
+    kept, wanted = (iods.kept_tags(modality, target)[1] for modality in (card.modality, target))
+    made, left_out = _made_for_image(series, one), _conditions_not_met(image, target)
+    if series.character_set and not image.raw("SpecificCharacterSet"):
+        made["SpecificCharacterSet"] = series.character_set.split("\\")
+    if not (series.keeps_modality and description.keeps_window(image)):
+        left_out |= set(description.WINDOW)
+        made |= series.window
+    elements = _merged(image, kept, wanted, made, left_out=left_out, target=target)
+    if target == "MR":  # the stored scale is the source's, so is the way back from it (M2)
+        extended = iods.tags(iods.MR_EXTENDED)
+        elements += [image.elements[tag] for tag in sorted(extended) if tag in image.elements]
+    if target == "PT":  # Philips' scale factors, the only private elements there are (P6)
+        elements += [element for tag, element in image.elements.items() if tag >> 16 == 0x7053]
+    return elements
+
+
+def _made_for_image(series: DerivedSeries, one: DerivedSlice) -> dict[str, Any]:
+    """What is said of each image by itself, its pixels among it; history too, as a chain's slices can differ."""
+    card, job, image, stored = series.card, series.job, one.sources[0], one.stored
+    comments = description.image_comments(card, job)
+    made: dict[str, Any] = {
+        "SOPInstanceUID": one.instance_uid,
+        "InstanceNumber": one.number,
+        "ImageType": description.image_type(image, card),
+        "ImageComments": f"{UNCHANGED} {comments}" if one.unchanged else comments,
+        "ContributingEquipmentSequence": provenance.contributing_equipment(image, card, job),
+        "DerivationDescription": provenance.derivation_text(image, card, note=UNCHANGED if one.unchanged else ""),
+        "DerivationCodeSequence": provenance.derivation_codes(image, card),
+        "CodingSchemeIdentificationSequence": provenance.coding_schemes(image),
+        "SourceImageSequence": [provenance.source_image_item(source) for source in one.sources],
+        "ReferencedSeriesSequence": provenance.referenced_series(one.sources),
+        "BurnedInAnnotation": "YES" if image.text("BurnedInAnnotation") == "YES" else "NO",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": _photometric_interpretation(image, card),
+        "BitsAllocated": 16,
+        "BitsStored": stored.bits,
+        "HighBit": stored.bits - 1,
+        "PixelRepresentation": int(stored.is_signed),
+        **stored.rescale,
+    }
+    if card.result_modality == "PT":
+        made |= {"NumberOfSlices": one.slices, "ImageIndex": one.index}
+    if one.padding is not None:
+        (tag,) = iods.tags(["PixelPaddingValue"])
+        made["PixelPaddingValue"] = DataElement(tag, "SS" if stored.is_signed else "US", one.padding)
+    return made
+
+
+def _photometric_interpretation(image: SourceImage, card: Card) -> str:
+    # PS3.3 C.7.6.3.1.2: HU and activity are shown bright where they are high; an MR keeps the scale it came with
+    return image.text("PhotometricInterpretation") if card.result_modality == "MR" else "MONOCHROME2"
+
+
+def _date_and_time(series: DerivedSeries) -> tuple[str, str]:
+    moment = provenance.local_moment(series.first, series.job.created_at)
+    return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
+
+
+def _of_pet(series: DerivedSeries, image: SourceImage) -> dict[str, Any]:
+    """What a PET series must say and its source may not."""
+    made: dict[str, Any] = {}
+    if not image.dataset.get("PatientOrientationCodeSequence"):
+        made |= orientation_codes(image.text("PatientPosition"))
+    if image.text("SeriesType") == "DYNAMIC" and not image.number("NumberOfTimeSlices"):
+        made["NumberOfTimeSlices"] = len(series.stacks)
+    if image.text("SeriesType") == "GATED" and not image.text("BeatRejectionFlag"):
+        made["BeatRejectionFlag"] = None  # Type 2 of the one module that only a gated PET has
+    return made
+
+
+def _conditions_not_met(image: SourceImage, target: str) -> set[str]:
+    """Conditional attributes that the standard forbids here, though senders write them."""
+    if target == "PT":
+        kind = image.text("SeriesType")
+        beats = set() if image.text("BeatRejectionFlag") == "Y" else {"LowRRValue", "HighRRValue"}
+        return beats | {keyword for keyword, kinds in iods.PET_CONDITIONS.items() if kind not in kinds}
+    needless = set()
+    if target == "MR":
+        if "IR" not in image.texts("ScanningSequence") and not image.number("InversionTime"):
+            needless.add("InversionTime")
+        if not image.text("TriggerTime"):
+            needless.add("TriggerTime")
+    return needless
+
+
+def _merged(
+    image: SourceImage,
+    kept: frozenset[int],
+    wanted: frozenset[int],
+    made: Mapping[str, Any],
+    *,
+    left_out: set[str],
+    target: str,
+) -> list[Element]:
+    """What is kept of the source and what is made, with the empty attributes that the object wants present."""
+    dropped, optional = iods.tags(left_out), iods.optional_tags(target)
+    elements: dict[int, Element] = {
+        tag: element
+        for tag, element in image.elements.items()
+        if tag in kept - dropped and (element.value or tag not in optional)
+    }
+    for tag in (iods.type_two_tags(target) & wanted) - dropped - elements.keys():
+        elements[tag] = DataElement(tag, dictionary_VR(tag), [] if dictionary_VR(tag) == "SQ" else None)
+    for keyword, value in made.items():
+        (tag,) = iods.tags([keyword])
+        elements[tag] = value if isinstance(value, DataElement) else DataElement(tag, dictionary_VR(tag), value)
+    return list(elements.values())
