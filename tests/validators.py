@@ -62,3 +62,40 @@ def dcmftest(path: Path) -> bool:
 def dcmdump_complaints(path: Path) -> list[str]:
     """What DCMTK's parser complains of when it reads the whole file."""
     return [line for line in _lines(dcmtk("dcmdump"), "-q", "+L", path) if line.startswith(("W:", "E:", "F:"))]
+
+
+DCMTK_CANNOT = ("not yet supported", "does not support this Specific Character Set")
+"""What dsrdump says of itself: no template constraints, no character sets such as GB18030."""
+
+
+def dsrdump(path: Path) -> list[str]:
+    """A structured report or key object document as DCMTK reads it, whole values and all; fails where it complains."""
+    lines = _lines(dcmtk("dsrdump"), "+Pl", "+Pu", path)
+    complaints = [line for line in lines if line.startswith(("W:", "E:", "F:"))]
+    complaints = [line for line in complaints if not any(known in line for known in DCMTK_CANNOT)]
+    assert not complaints, complaints
+    return lines
+
+
+def dcmpschk(path: Path) -> list[str]:
+    """What DCMTK's checker of presentation states says beside the name of the file and that it passed."""
+    lines = [line for line in _lines(dcmtk("dcmpschk"), path) if "Testing:" not in line]
+    assert lines, f"dcmpschk said nothing at all of {path.name}"
+    return [line for line in lines if line != "W: Test passed."]
+
+
+COMPANION_WARNINGS = (
+    "Device UID",  # the node's and the model's identity: 2026b lists them, the tool lags
+    "Standard Extended SOP Class",  # follows from the Device UID
+    "99DCMNODE",  # our private coding scheme
+)
+"""What dciodvfy may warn of in an object beside a derived series."""
+
+
+def unexpected(path: Path, allowed: Sequence[str] = COMPANION_WARNINGS) -> list[str]:
+    """The Error lines dciodvfy prints of a file, and the Warning lines that hold none of the allowed words."""
+    return [
+        line
+        for line in dciodvfy(path)
+        if "Error" in line or ("Warning" in line and not any(known in line for known in allowed))
+    ]
