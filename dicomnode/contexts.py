@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
@@ -122,6 +123,16 @@ TRANSFER_SYNTAXES: tuple[str, ...] = (
 )
 """Every transfer syntax an instance may be stored in; it is kept as it was received."""
 
+UNCOMPRESSED: tuple[str, ...] = TRANSFER_SYNTAXES[:2]
+"""Explicit and Implicit VR Little Endian; every peer takes the second (PS3.5 10.1)."""
+
+LOSSLESS_OF = {
+    "jpeg-ls": "1.2.840.10008.1.2.4.80",
+    "jpeg-2000": "1.2.840.10008.1.2.4.90",
+    "rle": "1.2.840.10008.1.2.5",
+}
+"""A peer's wish for compression -> the lossless transfer syntax we encode for it."""
+
 MOST_CONTEXTS = 128
 """PS3.8 9.3.2.2: presentation context IDs are the odd numbers from 1 to 255."""
 
@@ -132,12 +143,27 @@ def accepted_contexts() -> list[PresentationContext]:
     return [echo, *(build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in ACCEPTED_STORAGE)]
 
 
-def offered_contexts(pairs: Iterable[tuple[str, str]]) -> list[PresentationContext]:
-    """One context for each (SOP class, transfer syntax), in a fixed order, so that the peer's choice is explicit.
+def wanted_syntaxes(stored: str, *, compressible: bool, compression: str = "none") -> tuple[str, ...]:
+    """The transfer syntaxes in which an instance stored in one may leave, the most wanted first; all are lossless.
 
+    As it is stored, else uncompressed, else compressed where its pixels allow; a peer's wish for compression comes
+    before that. What is stored compressed is sent as it is or decoded, never compressed anew.
+    """
+    plain = (stored, *(syntax for syntax in UNCOMPRESSED if syntax != stored))
+    if UID(stored).is_encapsulated or not compressible:
+        return plain
+    wish = tuple(syntax for name, syntax in LOSSLESS_OF.items() if name == compression)
+    return wish + plain + tuple(syntax for syntax in LOSSLESS_OF.values() if syntax not in wish)
+
+
+def offered_contexts(pairs: Iterable[tuple[str, str]]) -> list[PresentationContext]:
+    """One context for each (SOP class, transfer syntax), so that the peer's choice is explicit; in a fixed order.
+
+    The order is that of TRANSFER_SYNTAXES: uncompressed ones come first.
     Raises ValueError when there are more than one association can offer; send in several associations then.
     """
-    wanted = sorted(set(pairs))
+    place = {syntax: index for index, syntax in enumerate(TRANSFER_SYNTAXES)}
+    wanted = sorted(set(pairs), key=lambda pair: (pair[0], place.get(pair[1], len(place)), pair[1]))
     if len(wanted) > MOST_CONTEXTS:
         raise ValueError(f"{len(wanted)} presentation contexts do not fit one association (at most {MOST_CONTEXTS})")
     return [build_context(sop_class, transfer_syntax) for sop_class, transfer_syntax in wanted]

@@ -7,6 +7,7 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicomnode.attributes import Attribute, Kind, attribute_at
+from dicomnode.character_sets import CHANGEABLE_VRS, character_sets, decoded_text
 from dicomnode.errors import HeaderUnreadable
 
 LONGEST_TEXT = 256
@@ -27,7 +29,10 @@ MOST_VALUES = 256
 READ_BYTES = 65536
 """A value longer than this is passed over unread: nothing that a rule asks for is."""
 INFLATED_BYTES = 64 << 20
+UNDECODED = "undecoded"
+"""Key of the bytes, in hex by keyword, of texts whose decoding is not certain (K5); no rule can ask for it."""
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+SINGLE_TEXTS = ("LT", "ST", "UT")
 UID_FORM = re.compile(r"[0-9.]{1,64}")
 LARGEST_INTEGER = 2**63 - 1
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -57,7 +62,7 @@ class Header:
     source_ae_title: str
     """Who sent it, from the File Meta Information that the receiver wrote; empty when it does not say."""
     values: dict[str, Any]
-    """Keyword -> text, number or list of them, as `header_values` gives them."""
+    """Keyword -> text, number or list of them, and what could not be decoded, as `header_values` gives them."""
 
 
 def read_header(path: Path) -> Header:
@@ -151,27 +156,44 @@ def header_values(dataset: Dataset) -> dict[str, Any]:
 
     Text is stripped; integers and numbers are such; what the dictionary lets have several values is a list. Left
     out: empty values, sequences, binary and private elements, what cannot be decoded, numbers that are not finite,
-    lists of more than 256 values. Text of more than 256 characters is cut.
+    lists of more than 256 values. Text of more than 256 characters is cut. Where a text's decoding is not certain,
+    its bytes stand in hex under UNDECODED: the text may hold U+FFFD.
     """
     values: dict[str, Any] = {}
+    undecoded: dict[str, str] = {}
+    declared = dataset.get_item("SpecificCharacterSet")
+    terms = character_sets(None if declared is None else declared.value)
     for tag in dataset.keys():  # noqa: SIM118 - iterating over a Dataset decodes every element, also the hostile ones
         attribute = attribute_at(tag)
         if attribute is None:
             continue
         try:
-            value = _value(dataset, attribute)
+            content, doubtful = _content(dataset, attribute, terms)
+            value = _value(content, attribute)
         except UNDECODABLE:
             continue
         if value is not None:
             values[attribute.keyword] = value
-    return values
+        if doubtful:
+            undecoded[attribute.keyword] = doubtful[:LONGEST_TEXT].hex()
+    return values | ({UNDECODED: undecoded} if undecoded else {})
 
 
-def _value(dataset: Dataset, attribute: Attribute) -> Any:
+def _content(dataset: Dataset, attribute: Attribute, terms: Sequence[str]) -> tuple[Any, bytes]:
+    """The value of an element, None when it was passed over; and its bytes where their decoding is not certain."""
     raw = dataset.get_item(attribute.tag, keep_deferred=True)
-    if isinstance(raw, RawDataElement) and raw.value is None and raw.length:
-        return None  # passed over: too long to be asked for
-    value = dataset[attribute.tag].value
+    if not isinstance(raw, RawDataElement):
+        return dataset[attribute.tag].value, b""
+    if raw.value is None and raw.length:
+        return None, b""  # too long to be asked for
+    if attribute.vr not in CHANGEABLE_VRS or raw.VR not in (None, "UN", *CHANGEABLE_VRS):
+        return dataset[attribute.tag].value, b""
+    text, is_certain = decoded_text(raw.value or b"", terms)
+    content = text if attribute.vr in SINGLE_TEXTS else text.split("\\")  # PS3.5 6.2: a backslash is text in these
+    return content, b"" if is_certain else raw.value or b""
+
+
+def _value(value: Any, attribute: Attribute) -> Any:
     several = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
     if several == [None] or several == [""] or not several or len(several) > MOST_VALUES:
         return None

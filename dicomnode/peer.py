@@ -33,6 +33,7 @@ def checked_network(network: str) -> str:
 AETitle = Annotated[str, AfterValidator(checked_ae_title)]
 Network = Annotated[str, AfterValidator(checked_network)]
 Right = Literal["store", "query", "retrieve"]
+Compression = Literal["none", "jpeg-ls", "jpeg-2000", "rle"]
 
 
 class PeerTable(BaseModel):
@@ -55,6 +56,17 @@ class PeerTable(BaseModel):
         allow_inf_nan=False,
         description="Seconds without a new instance after which a series of this peer is whole; "
         "absent: quiet_seconds of [node].",
+    )
+    compression: Compression = Field(
+        default="none",
+        description="How images are sent where the peer takes it, always lossless; "
+        "none: uncompressed, and compressed only for a peer that takes nothing else.",
+    )
+    declare_character_set: str = Field(
+        default="",
+        pattern=r"^(ISO_IR [0-9]{1,3}|GB18030|GBK)?$",
+        description="SpecificCharacterSet that derived images declare when this peer's images hold other than ASCII "
+        'and declare none, e.g. "ISO_IR 100"; empty: they stay as they came.',
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import random
 import socket
@@ -13,16 +12,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread, dcmwrite
+from pydicom import FileDataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
 
-from dicomnode.contexts import offered_contexts
+from dicomnode.contexts import offered_contexts, wanted_syntaxes
 from dicomnode.errors import PeerRejected, PeerUnreachable
 from dicomnode.peer import Peer
+from dicomnode.recode import recoded
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage import deliveries, jobs
 from storage.database import Database
@@ -32,19 +31,21 @@ from storage.jobs import Event, State
 
 LOG = logging.getLogger(__name__)
 BATCH = 20
-UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+COMPRESSIBLE_BITS = (8, 16)
+COMPRESSIBLE_COLOURS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB")
 CONNECT_S, RESPONSE_S = 10.0, 60.0
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """An instance on its way out."""
+    """An instance on its way out. compressible: it has pixels that our lossless encoders take."""
 
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
     path: Path
+    compressible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,16 @@ def deliver(job_id: int, destination: str, peer: Peer | None, courier: Courier) 
 
 def outbound(path: Path) -> Outbound:
     """The instance in a Part 10 file, as its File Meta Information names it."""
-    meta = dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).file_meta
+    header = dcmread(path, specific_tags=["BitsAllocated", "PhotometricInterpretation"], stop_before_pixels=True)
+    meta = header.file_meta
     return Outbound(
-        str(meta.MediaStorageSOPInstanceUID), str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID), path
+        str(meta.MediaStorageSOPInstanceUID),
+        str(meta.MediaStorageSOPClassUID),
+        str(meta.TransferSyntaxUID),
+        path,
+        # Bit-packed segments and float maps have other numbers of bits; documents have none.
+        compressible=header.get("BitsAllocated") in COMPRESSIBLE_BITS
+        and header.get("PhotometricInterpretation") in COMPRESSIBLE_COLOURS,
     )
 
 
@@ -150,9 +158,7 @@ def store_instances(peer: Peer, instances: Sequence[Outbound], *, ae_title: str)
     """
     if not instances:
         return
-    offered = {(one.sop_class_uid, one.transfer_syntax_uid) for one in instances}
-    # Every peer takes Implicit VR Little Endian (PS3.5 10.1); uncompressed instances can be re-coded to it.
-    offered |= {(sop_class, ImplicitVRLittleEndian) for sop_class, syntax in offered if syntax in UNCOMPRESSED}
+    offered = {(one.sop_class_uid, syntax) for one in instances for syntax in _ways_out(one, peer)}
     association = open_association(peer, ae_title=ae_title, contexts=offered_contexts(offered))
     try:
         for one in instances:
@@ -222,15 +228,22 @@ def _keep_responses_for_the_sender(association: Association) -> None:
     dimse.get_msg = get_msg
 
 
+def _ways_out(one: Outbound, peer: Peer) -> tuple[str, ...]:
+    return wanted_syntaxes(one.transfer_syntax_uid, compressible=one.compressible, compression=peer.compression)
+
+
 def _store(association: Association, one: Outbound, peer: Peer) -> Result:
     contexts = [cx for cx in association.accepted_contexts if cx.abstract_syntax == one.sop_class_uid]
-    if not contexts:
-        return Result(one.sop_instance_uid, LedgerState.REJECTED, None)
+    accepted = {str(cx.transfer_syntax[0]) for cx in contexts}
     if QUICKACK is not None:
         association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
     try:
-        as_stored = any(cx.transfer_syntax[0] == one.transfer_syntax_uid for cx in contexts)
-        status = association.send_c_store(one.path if as_stored else recoded(one.path, contexts[0].transfer_syntax[0]))
+        message = _encoded_for(one, [syntax for syntax in _ways_out(one, peer) if syntax in accepted])
+    except PeerRejected as fault:
+        LOG.error("send: %s cannot be given to %s: %s", one.sop_instance_uid, peer.name, fault)
+        return Result(one.sop_instance_uid, LedgerState.REJECTED, None)
+    try:
+        status = association.send_c_store(message)
     except RuntimeError as fault:  # pynetdicom: the association is gone
         raise PeerUnreachable(f"{peer.ae_title} ended the association") from fault
     code = status.get("Status")
@@ -239,13 +252,18 @@ def _store(association: Association, one: Outbound, peer: Peer) -> Result:
     return Result(one.sop_instance_uid, ledger_state(code), code)
 
 
-def recoded(path: Path, transfer_syntax_uid: str) -> Any:
-    """The stored data set in another uncompressed transfer syntax; values and pixels stay what they are."""
-    dataset, again = dcmread(path), io.BytesIO()
-    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    dcmwrite(again, dataset, enforce_file_format=True)
-    again.seek(0)
-    return dcmread(again)
+def _encoded_for(one: Outbound, syntaxes: Sequence[str]) -> Path | FileDataset:
+    """What to send: the stored file, or the first of the transfer syntaxes that keeps its pixels exactly."""
+    faults = ["the peer takes it in none of the transfer syntaxes that we can make without loss"]
+    for syntax in syntaxes:
+        if syntax == one.transfer_syntax_uid:
+            return one.path
+        try:
+            return recoded(one.path, syntax)
+        except PeerRejected as fault:
+            LOG.warning("send: %s", fault)
+            faults.insert(0, str(fault))
+    raise PeerRejected(faults[0])
 
 
 def ledger_state(status: int) -> LedgerState:

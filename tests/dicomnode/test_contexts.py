@@ -5,8 +5,19 @@ from __future__ import annotations
 import pytest
 from pydicom.uid import UID, AllTransferSyntaxes
 
-from dicomnode.contexts import ACCEPTED_STORAGE, TRANSFER_SYNTAXES, accepted_contexts, offered_contexts
+from dicomnode.contexts import (
+    ACCEPTED_STORAGE,
+    LOSSLESS_OF,
+    TRANSFER_SYNTAXES,
+    UNCOMPRESSED,
+    accepted_contexts,
+    offered_contexts,
+    wanted_syntaxes,
+)
+from dicomnode.iods import SOP_CLASS_OF
 
+EXPLICIT, IMPLICIT = UNCOMPRESSED
+JPEG_LS, JPEG_2000, RLE = LOSSLESS_OF.values()
 CT_IMAGE, MR_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 NEWER_THAN_PYDICOM = {f"1.2.840.10008.5.1.4.1.1.{last}" for last in ("2.3", "2.4", "2.5", "66.7")}
 
@@ -70,3 +81,38 @@ def test_more_than_one_association_can_offer_is_refused() -> None:
     assert len(offered_contexts(pairs[:128])) == 128
     with pytest.raises(ValueError, match="at most 128"):
         offered_contexts(pairs[:129])
+
+
+def test_uncompressed_contexts_are_offered_before_compressed_ones() -> None:
+    syntaxes = [(CT_IMAGE, syntax) for syntax in wanted_syntaxes(EXPLICIT, compressible=True)]
+    offered = [context.transfer_syntax[0] for context in offered_contexts(syntaxes)]
+    assert offered[:2] == [EXPLICIT, IMPLICIT] and set(offered[2:]) == {JPEG_LS, JPEG_2000, RLE}
+
+
+def test_an_instance_leaves_as_stored_else_uncompressed_else_compressed() -> None:
+    assert wanted_syntaxes(EXPLICIT, compressible=True) == (EXPLICIT, IMPLICIT, JPEG_LS, JPEG_2000, RLE)
+    assert wanted_syntaxes(IMPLICIT, compressible=True) == (IMPLICIT, EXPLICIT, JPEG_LS, JPEG_2000, RLE)
+    assert wanted_syntaxes(EXPLICIT, compressible=False) == (EXPLICIT, IMPLICIT)
+
+
+def test_a_wish_for_compression_comes_first_where_pixels_can_be_compressed() -> None:
+    wished = wanted_syntaxes(EXPLICIT, compressible=True, compression="rle")
+    assert wished == (RLE, EXPLICIT, IMPLICIT, JPEG_LS, JPEG_2000)
+    assert wanted_syntaxes(EXPLICIT, compressible=False, compression="rle") == (EXPLICIT, IMPLICIT)
+
+
+@pytest.mark.parametrize("stored", [syntax for syntax in TRANSFER_SYNTAXES if UID(syntax).is_encapsulated])
+def test_what_is_stored_compressed_is_never_compressed_anew(stored: str) -> None:
+    assert wanted_syntaxes(stored, compressible=True, compression="jpeg-ls") == (stored, EXPLICIT, IMPLICIT)
+
+
+def test_the_objects_of_one_job_fit_one_association_whatever_the_peer_wishes() -> None:
+    beside = ("66.4", "30", "88.33", "88.34", "88.22", "7", "88.59", "11.1")
+    classes = {*SOP_CLASS_OF.values(), *(f"1.2.840.10008.5.1.4.1.1.{last}" for last in beside)}
+    pairs = {
+        (sop_class, syntax)
+        for sop_class in classes
+        for compression in ("none", *LOSSLESS_OF)
+        for syntax in wanted_syntaxes(EXPLICIT, compressible=True, compression=compression)
+    }
+    assert len(offered_contexts(pairs)) == len(classes) * 5 <= 128

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from dicomnode.peer import Peer
+from dicomnode.contexts import LOSSLESS_OF
+from dicomnode.peer import Compression, Peer
 
 
 def peer(**more: Any) -> Peer:
@@ -65,3 +66,14 @@ def test_a_network_that_is_none_is_refused() -> None:
 def test_a_peer_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         peer().port = 1  # type: ignore[misc]
+
+
+def test_a_peer_wishes_one_of_the_lossless_compressions_or_none() -> None:
+    assert peer().compression == "none"
+    assert peer(compression="jpeg-ls").compression == "jpeg-ls"
+    with pytest.raises(ValidationError):
+        peer(compression="jpeg")
+
+
+def test_every_wish_a_peer_may_have_can_be_met() -> None:
+    assert set(get_args(Compression)) == {"none", *LOSSLESS_OF}
