@@ -1,0 +1,1 @@
+"""The same rules asked of a folder of files, with or without a node."""
