@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,16 +16,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dicomnode.answers import details_in_lines, entry_as_json, job_as_json, plain
 from dicomnode.config import Config, describe, load_config
 from dicomnode.errors import ConfigFault, NodeFault
 from dicomnode.logs import DiscreetFormatter
 from storage.errors import StorageFault
 
 if TYPE_CHECKING:
-    from storage.audit import Entry
     from storage.database import Database
-    from storage.deliveries import Delivery
-    from storage.jobs import Job
 
 app = typer.Typer(
     help="A DICOM node between scanner and PACS: series come in over C-STORE, rules send them to pipelines, the "
@@ -51,7 +49,7 @@ def main() -> None:
     try:
         app()
     except (NodeFault, StorageFault, OSError) as fault:
-        errors.print(f"[red]dicomnode:[/red] {_plain(str(fault))}", soft_wrap=True)
+        errors.print(f"[red]dicomnode:[/red] {plain(str(fault))}", soft_wrap=True)
         sys.exit(1)
 
 
@@ -96,7 +94,7 @@ def check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
         console.print(f"{settings.folder}: no mistakes", soft_wrap=True)
         table = Table("what", "finding")
         for what, finding in lines:
-            table.add_row(_plain(what), _plain(finding))
+            table.add_row(plain(what), plain(finding))
         console.print(table)
     if not all(good for _, _, good in conditions):
         raise NodeFault("the config has no mistakes, but the node could not start now: see above")
@@ -151,7 +149,7 @@ def jobs(
         why = job.reason or "\n".join(f"{one.destination}: {one.reason}" for one in sent if one.reason)
         table.add_row(
             str(job.id), job.state, job.pipeline, job.series_instance_uid, lanes,
-            job.created_at.astimezone().strftime("%m-%d %H:%M:%S"), _plain(why),
+            job.created_at.astimezone().strftime("%m-%d %H:%M:%S"), plain(why),
         )  # fmt: skip
     console.print(table)
 
@@ -205,8 +203,75 @@ def audit(
     table = Table("when", "event", "job", "peer", "details", show_lines=True)
     for one in entries:
         when = one.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(when, one.event, str(one.job_id or ""), one.peer, _plain(_details(one.details)))
+        table.add_row(when, one.event, str(one.job_id or ""), one.peer, plain(details_in_lines(one.details)))
     console.print(table if entries else f"nothing is recorded{f' of series {what}' if what else ''}")
+
+
+@app.command()
+def passport(
+    series: Annotated[str, typer.Argument(help="Series Instance UID of a derived series.")],
+    output: Annotated[
+        Path | None, typer.Option(help="File to write, best called NAME.passport.json; absent: standard output.")
+    ] = None,
+    config: ConfigOption = CONFIG,
+) -> None:
+    """Give the passport of a derived series: what it was made of and by what, held by the audit's hash chain.
+
+    [dim]dicomnode passport 2.25.1234 --output 1234.passport.json[/dim]
+    """
+    from dicomnode.passport import exported_passport
+    from storage import audit as record
+    from storage.passport_files import PassportFiles
+
+    settings = load_config(config)
+    with _database(config) as database, database.read() as connection:
+        rows = [
+            entry
+            for entry in record.entries(connection, series_instance_uid=series)
+            if entry.event == "derived" and entry.details.get("derived_series_instance_uid") == series
+        ]
+    if not rows:
+        raise NodeFault(f"this node has derived no series {series}")
+    text = exported_passport(json.loads(PassportFiles(settings.data_folder).read(series)), rows[-1])
+    if output is None:
+        print(text)
+    else:
+        output.write_text(text + "\n", encoding="ascii")
+        console.print(f"{output}: put it beside the series' files and run `dicomnode verify` on the folder")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder with derived series, as files; passports may lie there too.")],
+    sources: Annotated[
+        list[Path] | None, typer.Option(help="Folder with the source series, when they lie elsewhere.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold derived series to every rule the node holds itself to, as acceptance test at a site; no node is needed.
+
+    Exit code 0: every rule is met; 1: one is missed; 2: sources or derived series are missing, so not all was asked.
+
+    [dim]dicomnode verify export/
+    dicomnode verify from_pacs/ --sources originals/ --json[/dim]
+    """
+    from rich.progress import Progress
+
+    from dicomnode.verify.folder import verify_folder
+    from dicomnode.verify.report import verification_as_json, verification_table
+
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("verifying", total=None)
+        found = verify_folder(
+            folder,
+            sources=sources or (),
+            progress=lambda done, steps: bar.update(task, completed=done, total=steps),
+        )
+    if as_json:
+        print(verification_as_json(found))
+    else:
+        console.print(verification_table(found))
+    sys.exit(found.exit_code)
 
 
 @app.command()
@@ -264,40 +329,6 @@ def _database(folder: Path) -> Iterator[Database]:
         opened.close()
 
 
-def job_as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
-    """A job and its deliveries as `jobs --json` prints them."""
-    return {
-        "id": job.id,
-        "state": job.state,
-        "pipeline": job.pipeline,
-        "rule": job.rule,
-        "series_instance_uid": job.series_instance_uid,
-        "derived_series_instance_uid": job.derived_series_instance_uid or None,
-        "generation": job.generation,
-        "superseded_by_generation": job.superseded_by_generation,
-        "attempts": job.attempts,
-        "reason_code": job.reason_code or None,
-        "reason": job.reason or None,
-        "created_at": job.created_at.isoformat(),
-        "deliveries": [
-            {"destination": one.destination, "state": one.state, "attempts": one.attempts, "reason": one.reason or None}
-            for one in sent
-        ],
-    }
-
-
-def entry_as_json(entry: Entry) -> dict[str, Any]:
-    """A row of the audit as `audit --json` prints it."""
-    return {
-        "at": entry.at.isoformat(),
-        "event": entry.event,
-        "series_instance_uid": entry.series_instance_uid or None,
-        "job": entry.job_id,
-        "peer": entry.peer or None,
-        "details": entry.details,
-    }
-
-
 def _start_conditions(config: Config) -> Iterator[tuple[str, str, bool]]:
     """What `run` needs of this machine, found out without changing anything: what, finding, whether it is there."""
     from dicomnode.node import Stores, free_bytes
@@ -330,21 +361,6 @@ def _log_to_stderr(level: int | str) -> None:
     for library in ("pynetdicom", "alembic", "sqlalchemy", "pydicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     logging.getLogger("dbos").setLevel(logging.ERROR)
-
-
-def _details(details: Any) -> str:
-    """A row's details, a line each; a rule's verdict in words."""
-    lines = []
-    for key, value in details.items():
-        if key == "rules":
-            lines += [f"{'met' if one['met'] else 'not met'}: {one['rule']} - {one['reason']}" for one in value]
-        elif value not in ("", None, [], {}):
-            lines.append(f"{key}: {json.dumps(value) if isinstance(value, list | dict) else value}")
-    return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def _print_json(value: Any) -> None:

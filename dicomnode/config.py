@@ -40,6 +40,8 @@ class PipelineSettings:
     settings: Mapping[str, Any]
     limit_s: float
     card: Card
+    also: tuple[str, ...] = ()
+    """What is made beside the derived images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ def _pipelines(
             faults.append(node_toml.fault(("pipelines", name), str(fault)))
         else:
             limit_s = tables.node.pipeline_limit_s if table.limit_s is None else table.limit_s
-            configured[name] = PipelineSettings(table.settings, limit_s, card)
+            configured[name] = PipelineSettings(table.settings, limit_s, card, table.also)
     return configured
 
 
@@ -218,7 +220,9 @@ def _rules(file: TomlFile, tables: RulesFile, peers: Mapping[str, Peer], faults:
         if table.name in names:
             faults.append(file.fault(("rules", index, "name"), f"another rule is called {table.name!r} already"))
         names.add(table.name)
-        faults += _destinations(file, index, table, peers)
+        followed = any(later.after == table.name for later in tables.rules[index + 1 :])
+        faults += _destinations(file, index, table, peers, followed=followed)
+        faults += _chain(file, index, tables)
         try:
             rules.append(Rule(**table.model_dump()))
         except ConditionFault as fault:
@@ -226,7 +230,24 @@ def _rules(file: TomlFile, tables: RulesFile, peers: Mapping[str, Peer], faults:
     return tuple(rules)
 
 
-def _destinations(file: TomlFile, index: int, table: RuleTable, peers: Mapping[str, Peer]) -> Iterator[ConfigFault]:
+def _chain(file: TomlFile, index: int, tables: RulesFile) -> Iterator[ConfigFault]:
+    """A rule follows an earlier one that derives something: so no chain is a circle."""
+    table, earlier = tables.rules[index], tables.rules[:index]
+    if not table.after:
+        return
+    before = next((one for one in earlier if one.name == table.after), None)
+    if before is None:
+        known = did_you_mean(table.after, [one.name for one in earlier])
+        yield file.fault(("rules", index, "after"), f"there is no earlier rule {table.after!r}{known}")
+    elif not before.run:
+        yield file.fault(("rules", index, "after"), f"rule {table.after!r} holds series back and derives nothing")
+    if table.from_peers:
+        yield file.fault(("rules", index, "from"), "a rule that follows another is not for received series")
+
+
+def _destinations(
+    file: TomlFile, index: int, table: RuleTable, peers: Mapping[str, Peer], *, followed: bool
+) -> Iterator[ConfigFault]:
     for key, names in (("send_to", table.send_to), ("from", table.from_peers)):
         for name in names:
             if name not in peers:
@@ -238,8 +259,9 @@ def _destinations(file: TomlFile, index: int, table: RuleTable, peers: Mapping[s
         if name in peers and not peers[name].reachable:
             reason = f"nothing can be sent to {name!r}: give it host and port in node.toml"
             yield file.fault(("rules", index, "send_to"), reason)
-    if table.run and not table.send_to:
-        yield file.fault(("rules", index, "send_to"), "must name at least one peer: what is derived would go nowhere")
+    if table.run and not table.send_to and not followed:
+        reason = "must name at least one peer, or a later rule must follow it: what is derived would go nowhere"
+        yield file.fault(("rules", index, "send_to"), reason)
     if table.send_to and not table.run:
         yield file.fault(("rules", index, "send_to"), 'a rule that holds (run = "") sends nothing; leave send_to out')
 
@@ -303,11 +325,12 @@ def describe(config: Config) -> list[tuple[str, str]]:
     for name, pipeline in config.pipelines.items():
         card = pipeline.card
         kind = "baseline" if card.baseline else "learned"
-        lines.append(
-            (f"pipeline {name}", f"{card.purpose} ({kind}, version {card.version}, ended after {pipeline.limit_s:g} s)")
-        )
+        beside = f"; beside it {', '.join(pipeline.also)}" if pipeline.also else ""
+        what = f"{card.purpose} ({kind}, version {card.version}, ended after {pipeline.limit_s:g} s){beside}"
+        lines.append((f"pipeline {name}", what))
     for number, rule in enumerate(config.rules, 1):
         origin = f"from {' or '.join(rule.from_peers)}, " if rule.from_peers else ""
+        origin += f"after {rule.after!r}, " if rule.after else ""
         then = f"run {rule.run}, send to {' and '.join(rule.send_to)}, {rule.priority}"
         last = "; then no later rule" if rule.stop and not rule.holds else ""
         doing = "hold the series back: no later rule sees it" if rule.holds else then + last

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dicomnode.peer import PeerTable
+from dicomnode.reasons import REASONS
 from dicomnode.settings import NodeFile, NodeSettings, PipelineTable, RulesFile, RuleTable, WorkerSettings
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -60,6 +61,8 @@ def _kind(schema: dict[str, Any]) -> str:
         return next(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
     if "enum" in schema:
         return "one of " + ", ".join(f"`{one}`" for one in schema["enum"])
+    if "prefixItems" in schema:
+        return f"list of {len(schema['prefixItems'])} texts"
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
@@ -75,11 +78,25 @@ def with_current_tables(document: str) -> str:
     return _BLOCK.sub(lambda block: f"{block[1]}{table_of(TABLES[block['table']])}{block[3]}", document)
 
 
+def reasons_document() -> str:
+    """docs/REASONS.md: every reason code and what to do about it."""
+    rows = [f"| `{code}` | {advice} |" for code, advice in REASONS.items()]
+    head = (
+        "# Why a series is refused\n\n"
+        "`dicomnode jobs` and `dicomnode audit` give one of these codes and a sentence that says what was found. The "
+        "codes never change\ntheir meaning. Made from `dicomnode/reasons.py` by `rewrite` of "
+        "`dicomnode/config_reference.py`.\n\n"
+        "| code | what to do |\n| --- | --- |\n"
+    )
+    return head + "\n".join(rows) + "\n"
+
+
 def rewrite(root: Path) -> list[Path]:
-    """Writes the schemas and the tables of the config reference where they are not current; the files changed."""
+    """Writes schemas, tables of the config reference and the list of reasons where they are not current."""
     wanted = {root / "config" / name: schema_text(schema) for name, schema in schemas().items()}
     reference = root / "docs" / "CONFIG.md"
     wanted[reference] = with_current_tables(reference.read_text(encoding="utf-8"))
+    wanted[root / "docs" / "REASONS.md"] = reasons_document()
     changed = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in changed:
         path.write_text(wanted[path], encoding="utf-8")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -28,6 +29,7 @@ from dicomnode.peer import Peer
 from dicomnode.phantoms import Phantom, write_phantoms
 from dicomnode.receive import Receiver
 from dicomnode.send import outbound, store_instances
+from dicomnode.verify.folder import verify_folder
 from storage import audit, deliveries, jobs
 from storage.database import Database
 from storage.instance_files import InstanceFiles
@@ -48,6 +50,8 @@ may = ["store"]
 ae_title = "PACS"
 host = "127.0.0.1"
 port = {pacs_port}
+[pipelines.ct_metal_artifact_reduction]
+also = ["segmentation", "measurement_report", "text_report", "key_images", "banner"]
 """
 RULES_TOML = """
 [[rules]]
@@ -112,13 +116,22 @@ def run_demo(output: Path, *, seed: int, console: Console) -> int:
                 _wait_for_jobs(folder / "node", len(phantoms), tell)
             shown = [_shown(phantom, folder / "node", pacs.files, sent_at) for phantom in phantoms]
             rows = _audit_rows(folder / "node")
+            with _step(progress, "verifying what the PACS holds, rule by rule"):
+                verification = verify_folder(folder / "pacs", sources=[folder / "scanner"])
+            key_images = list(_key_images(pacs.files))
     _print(shown, console)
-    page = write_page(output, [one.picture for one in shown if one.picture is not None], _facts(shown))
+    pictures = [one.picture for one in shown if one.picture is not None]
+    page = write_page(output, pictures, _facts(shown), key_images=key_images)
     (output / "figures.json").write_text(json.dumps(_facts(shown), indent=2), encoding="utf-8")
+    images = sum(count for _, count in verification.series)
+    console.print(
+        f"verify: {images} derived images and {verification.companions} objects beside them held to "
+        f"{len(verification.rules)} rules: {verification.verdict}"
+    )
     console.print(f"audit: {rows} rows, the hash chain is whole")
     console.print(f"page with pictures: {page}")
     console.print(f"done in {time.monotonic() - begun:.0f} s")
-    return 0 if all(one.state == State.DELIVERED for one in shown) else 1
+    return 0 if all(one.state == State.DELIVERED for one in shown) and verification.exit_code == 0 else 1
 
 
 @contextmanager
@@ -234,8 +247,9 @@ def _shown(phantom: Phantom, folder: Path, held: InstanceFiles, sent_at: dict[st
     source = _real_values(phantom.files)
     back = {
         str(dataset.SourceImageSequence[0].ReferencedSOPInstanceUID): values
-        for dataset, values in (_read(path) for path in held.arrivals())
-        if dataset.SeriesInstanceUID == job.derived_series_instance_uid
+        for path in held.arrivals()
+        if dcmread(path, specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID == job.derived_series_instance_uid
+        for dataset, values in [_read(path)]
     }
     before = np.stack([values for _, values in source])
     picture, psnr_after_db = None, float("nan")
@@ -249,6 +263,14 @@ def _shown(phantom: Phantom, folder: Path, held: InstanceFiles, sent_at: dict[st
         phantom, job.pipeline, job.state, job.reason, series_uid, job.derived_series_instance_uid, len(back), took,
         psnr_db(starts_from, phantom.truth, window=phantom.window), psnr_after_db, picture,
     )  # fmt: skip
+
+
+def _key_images(held: InstanceFiles) -> Iterator[NDArray[np.uint8]]:
+    """The key images that the PACS holds, (rows, columns, 3)."""
+    for path in held.arrivals():
+        dataset = dcmread(path)
+        if dataset.SOPClassUID == SecondaryCaptureImageStorage:
+            yield dataset.pixel_array
 
 
 def _read(path: Path) -> tuple[Any, NDArray[np.float32]]:

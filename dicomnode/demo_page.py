@@ -83,8 +83,14 @@ def grey(values: NDArray[Any], window: tuple[float, float]) -> NDArray[np.uint8]
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def write_page(folder: Path, pictures: Sequence[Picture], facts: Sequence[dict[str, Any]]) -> Path:
-    """The page index.html with the figures and a picture of each phantom."""
+def write_page(
+    folder: Path,
+    pictures: Sequence[Picture],
+    facts: Sequence[dict[str, Any]],
+    *,
+    key_images: Sequence[NDArray[np.uint8]] = (),
+) -> Path:
+    """The page index.html with the figures, a picture of each phantom, and the key images, (rows, columns, 3)."""
     rows = "".join(
         "<tr>"
         f"<td>{html.escape(str(fact['phantom']))}</td><td>{html.escape(str(fact['pipeline']))}</td>"
@@ -98,6 +104,12 @@ def write_page(folder: Path, pictures: Sequence[Picture], facts: Sequence[dict[s
         f"truth, difference'><figcaption>{html.escape(picture.name)}</figcaption></figure>"
         for picture in pictures
     )
+    for number, image in enumerate(key_images, 1):
+        Image.fromarray(image).save(folder / f"key-image-{number}.png")
+        figures += (
+            f"<figure><img src='key-image-{number}.png' alt='key image {number}'><figcaption>Key image {number}: sent "
+            "to the PACS beside the derived series, as Secondary Capture</figcaption></figure>"
+        )
     page = folder / "index.html"
     page.write_text(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>dicom-ai-node: demonstration</title>"

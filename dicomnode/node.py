@@ -19,7 +19,7 @@ from dicomnode.config import IN_FORCE, Config, keep_in_force, load_config
 from dicomnode.engine import Engine
 from dicomnode.errors import ConfigFault
 from dicomnode.processes import Child, Processes
-from dicomnode.receive import Receiver
+from dicomnode.receive import CONFLICT_STATUS, Receiver
 from storage import audit, catalog, deliveries, jobs
 from storage.database import Database, open_engine
 from storage.errors import DatabaseAway, StaleState
@@ -97,6 +97,7 @@ class Node:
             maximum_associations=node.maximum_associations,
             maximum_pdu=node.maximum_pdu,
             idle_s=node.association_idle_s,
+            conflict_status=CONFLICT_STATUS[node.conflict_status],
         )
         self._processes = Processes(children(config, config.data_folder / IN_FORCE))
         self._threads: list[threading.Thread] = []
@@ -323,7 +324,8 @@ class Node:
             event, peer, details = self._pending[0]
             try:
                 with self._stores.database.begin() as connection:
-                    audit.append(connection, event, peer=peer, details=details)
+                    series_uid = str(details.get("series_instance_uid", ""))
+                    audit.append(connection, event, series_instance_uid=series_uid, peer=peer, details=details)
             except DatabaseAway:
                 raise
             except Exception:  # a row the audit refuses must not hold back the others

@@ -2,55 +2,118 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames, get_frame, parse_basic_offsets
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
+from dicomnode.code_stream import size_of
+from dicomnode.codecs import DECODER_OF
 from dicomnode.errors import SeriesUnusable
-from dicomnode.source_image import UNREADABLE, SourceImage
+from dicomnode.source_image import UNREADABLE, FramePixels, SourceImage
 
 Stored = NDArray[np.int_] | NDArray[np.uint16] | NDArray[np.int16]
 AIR_HU = -1024.0
 
 
 def stored_pixels(image: SourceImage) -> tuple[Dataset, Stored]:
-    """The data set of the file and its stored values, (rows, columns); every loss of data is refused, never filled."""
+    """The header with the stored values, (rows, columns), of one image; every loss of data is refused, never filled.
+
+    Of a multi-frame file only the frame's own part is read.
+    """
+    place = image.frame_pixels
     try:
-        dataset = dcmread(image.path)
-        syntax = UID(dataset.file_meta.TransferSyntaxUID)
-        is_native, held = not syntax.is_encapsulated, len(dataset.get("PixelData") or b"")
-    except UNREADABLE as fault:
-        raise _undecodable(image, fault) from fault
-    if "PixelData" not in dataset:
-        raise SeriesUnusable("no-pixel-data", f"instance {image.sop_instance_uid} has no PixelData; send it again")
-    expected = dataset.Rows * dataset.Columns * 2
-    if is_native and held != expected:
-        raise SeriesUnusable(
-            "pixel-data-length",
-            f"instance {image.sop_instance_uid} has {held} bytes of PixelData where its header wants {expected}; "
-            "send it again",
-        )
-    try:
-        stored, _ = get_decoder(syntax).as_array(dataset, raw=True)
+        dataset, stored = _single(image) if place is None else (image.dataset, _frame(image, place))
     except UNREADABLE as fault:
         raise _undecodable(image, fault) from fault
     if stored.shape != (dataset.Rows, dataset.Columns):
-        raise SeriesUnusable(
-            "undecodable", f"instance {image.sop_instance_uid} decodes to {stored.shape}; send it uncompressed"
-        )
+        raise SeriesUnusable("undecodable", f"{_named(image)} decodes to {stored.shape}; send it uncompressed")
     return dataset, stored
+
+
+def _single(image: SourceImage) -> tuple[Dataset, Stored]:
+    dataset = dcmread(image.path)
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    if "PixelData" not in dataset:
+        raise SeriesUnusable("no-pixel-data", f"{_named(image)} has no PixelData; send it again")
+    held, expected = len(dataset.PixelData or b""), dataset.Rows * dataset.Columns * 2
+    if not syntax.is_encapsulated and held != expected:
+        raise _wrong_length(image, held, expected)
+    if syntax.is_encapsulated:
+        _check_size(image, next(generate_frames(dataset.PixelData, number_of_frames=1)), dataset)
+    stored, _ = get_decoder(syntax).as_array(dataset, raw=True, decoding_plugin=DECODER_OF.get(syntax, ""))
+    return dataset, stored
+
+
+def _frame(image: SourceImage, place: FramePixels) -> Stored:
+    dataset, syntax = image.dataset, UID(place.transfer_syntax_uid)
+    expected = dataset.Rows * dataset.Columns * 2 * place.frames
+    with image.path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if not syntax.is_encapsulated and (place.length != expected or size < place.offset + expected):
+            raise _wrong_length(image, min(place.length, size - place.offset), expected)
+        if syntax.is_encapsulated:
+            _check_size(image, _stream(image, file, place), dataset)
+        file.seek(place.offset)
+        options = as_pixel_options(dataset, number_of_frames=place.frames, pixel_keyword="PixelData", pixel_vr="OW")
+        options["decoding_plugin"] = DECODER_OF.get(syntax, "")
+        if place.extended_offsets is not None:
+            options["extended_offsets"] = place.extended_offsets
+        stored, _ = get_decoder(syntax).as_array(file, index=image.frame - 1, raw=True, **options)
+    return stored
+
+
+def _stream(image: SourceImage, file: BinaryIO, place: FramePixels) -> bytes:
+    """The compressed stream of the frame; refused when the file's table names another number of frames."""
+    file.seek(place.offset)
+    offsets = parse_basic_offsets(file)
+    named = len(place.extended_offsets[0]) // 8 if place.extended_offsets is not None else len(offsets)
+    if named not in (0, place.frames):
+        raise _wrong_count(image, named, place.frames)
+    file.seek(place.offset)
+    return get_frame(file, image.frame - 1, extended_offsets=place.extended_offsets, number_of_frames=place.frames)
+
+
+def _check_size(image: SourceImage, stream: bytes, dataset: Dataset) -> None:
+    """Decoders fill the header's matrix with the values of another one that has as many (PS3.5 8.2)."""
+    size, wanted = size_of(stream), (dataset.Rows, dataset.Columns)
+    if size is not None and size != wanted:
+        raise SeriesUnusable(
+            "pixel-data-size",
+            f"{_named(image)} is {wanted} by its header and {size} by its compressed pixels; correct the sender",
+        )
+
+
+def _wrong_count(image: SourceImage, named: int, frames: int) -> SeriesUnusable:
+    return SeriesUnusable(
+        "pixel-data-length", f"{_named(image)}: the file has {named} frames where its header wants {frames}; send again"
+    )
+
+
+def _named(image: SourceImage) -> str:
+    return f"{f'frame {image.frame} of ' if image.frame else ''}instance {image.sop_instance_uid}"
+
+
+def _wrong_length(image: SourceImage, held: int, expected: int) -> SeriesUnusable:
+    return SeriesUnusable(
+        "pixel-data-length",
+        f"{_named(image)} has {held} bytes of PixelData where its header wants {expected}; send it again",
+    )
 
 
 def _undecodable(image: SourceImage, fault: BaseException) -> SeriesUnusable:
     return SeriesUnusable(
         "undecodable",
-        f"the pixels of instance {image.sop_instance_uid} cannot be decoded ({type(fault).__name__}); "
+        f"the pixels of {_named(image)} cannot be decoded ({type(fault).__name__}); "
         "send the series uncompressed or in a lossless transfer syntax",
     )
 

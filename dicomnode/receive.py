@@ -48,6 +48,8 @@ FAULT_STATUS: Mapping[type[Exception], int] = {
     DatasetUnfit: DATASET_DOES_NOT_MATCH,
 }
 """PS3.4 Table B.2-1: the only place where a fault becomes a C-STORE status; what is not named is 0xC000."""
+CONFLICT_STATUS: Mapping[str, int] = {"duplicate": DUPLICATE, "success": SUCCESS}
+"""What `conflict_status` of node.toml means; success is for senders that stop at a refusal."""
 
 
 @dataclass(slots=True)
@@ -75,8 +77,13 @@ class Receiver:
         maximum_associations: int,
         maximum_pdu: int,
         idle_s: float,
+        conflict_status: int = DUPLICATE,
     ) -> None:
-        """arrived: set after each kept instance, so that the catalogue looks at once."""
+        """arrived: set after each kept instance, so that the catalogue looks at once.
+
+        conflict_status: the answer to an instance that is here with another data set.
+        """
+        self._statuses = {**FAULT_STATUS, InstanceConflict: conflict_status}
         self._ae_title, self._files, self._arrived, self._happened = ae_title, files, arrived, happened
         self.accept_peers(peers)
         self._entity = AE(ae_title)
@@ -171,7 +178,7 @@ class Receiver:
             caller.kept += 1
             return SUCCESS
         except Exception as fault:  # the table above decides
-            status = FAULT_STATUS.get(type(fault), CANNOT_UNDERSTAND)
+            status = self._statuses.get(type(fault), CANNOT_UNDERSTAND)
             caller.refused += 1
             LOG.log(
                 logging.WARNING if type(fault) in FAULT_STATUS else logging.ERROR,
@@ -187,6 +194,7 @@ class Receiver:
                 caller.name,
                 {
                     "sop_instance_uid": str(event.request.AffectedSOPInstanceUID)[:64],
+                    "series_instance_uid": _series_uid(event),
                     "status": f"0x{status:04X}",
                     "reason": str(fault)[:200],
                 },
@@ -213,6 +221,14 @@ class Receiver:
         caller = self._callers.get(event.assoc)
         if caller is not None and (caller.kept or caller.refused):
             self._happened(how, caller.name, {"instances_kept": caller.kept, "instances_refused": caller.refused})
+
+
+def _series_uid(event: evt.Event) -> str:
+    """The series of what was not kept, so that the audit of the series tells of it; empty when it cannot be read."""
+    try:
+        return peek_uids(event.request.DataSet, event.context.transfer_syntax)["SeriesInstanceUID"]
+    except DatasetUnfit:
+        return ""
 
 
 def _parts(head: bytes, body: memoryview) -> Iterator[bytes | memoryview]:

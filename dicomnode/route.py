@@ -10,6 +10,7 @@ from typing import Any
 
 from dicomnode.config import Config
 from dicomnode.engine import priorities
+from dicomnode.handling import Handling
 from dicomnode.rules import Rule, SharedAttributes, Verdict, decides, match_rules, shared_attributes
 from dicomnode.uids import MODEL_NAME
 from inference.pipeline import Card, build_pipeline
@@ -35,10 +36,11 @@ def route_series(
     images = [instance for instance in instances if decides(instance.header)] or list(instances)
     shared = shared_attributes([image.header for image in images])
     source_uids = tuple(sorted(image.sop_instance_uid for image in images))
-    verdicts = [] if made_by_us(shared) else match_rules(config.rules, shared, peer=series.peer)
+    rules = [rule for rule in config.rules if not rule.after]
+    verdicts = [] if made_by_us(shared) else match_rules(rules, shared, peer=series.peer)
     wanted = [
         new_job(rule, series, source_uids, config=config, now=now)
-        for rule, verdict in zip(config.rules, verdicts, strict=False)
+        for rule, verdict in zip(rules, verdicts, strict=False)
         if verdict.met and rule.run
     ]
     with database.begin() as connection:
@@ -77,10 +79,19 @@ def new_job(
     rule: Rule, series: Series, source_sop_instance_uids: tuple[str, ...], *, config: Config, now: datetime
 ) -> NewJob:
     """The job that a rule asks for; its key is made of what decides its result, so the same work is the same job."""
-    settings = config.pipelines[rule.run].settings if rule.run in config.pipelines else {}
+    configured = config.pipelines.get(rule.run)
+    settings = configured.settings if configured is not None else {}
     card = build_pipeline(rule.run, settings).card
+    sender = config.peers.get(series.peer)
+    handling = Handling(
+        also=configured.also if configured is not None else (),
+        split_mixed=rule.mixed == "split",
+        split_uneven=rule.uneven == "split",
+        follows=bool(rule.after),
+        character_set=sender.declare_character_set if sender is not None else "",
+    ).as_json()
     return NewJob(
-        key=job_key(card, settings, source_sop_instance_uids),
+        key=job_key(card, settings, source_sop_instance_uids, handling=handling),
         series_instance_uid=series.series_instance_uid,
         study_instance_uid=series.study_instance_uid,
         generation=series.generation,
@@ -92,12 +103,21 @@ def new_job(
         priority=priorities().index(rule.priority),
         destinations=tuple(rule.send_to),
         created_at=now,
+        handling=handling,
     )
 
 
-def job_key(card: Card, settings: Mapping[str, Any], source_sop_instance_uids: Sequence[str]) -> str:
-    """SHA-256 (hex) over pipeline, version, weights, settings and the sorted source instances."""
+def job_key(
+    card: Card,
+    settings: Mapping[str, Any],
+    source_sop_instance_uids: Sequence[str],
+    *,
+    handling: Mapping[str, Any] | None = None,
+) -> str:
+    """SHA-256 (hex) over pipeline, version, weights, settings, the sorted source instances and unusual handling."""
     parts = [card.name, card.version, card.weights_sha256, dict(settings), sorted(source_sop_instance_uids)]
+    if handling:
+        parts.append(dict(handling))
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -30,6 +30,10 @@ class Rule:
     stop: bool = False
     from_peers: tuple[str, ...] = ()
     """Names of the peers whose series it is for; empty: any."""
+    mixed: Literal["refuse", "split"] = "refuse"
+    uneven: Literal["refuse", "split"] = "refuse"
+    after: str = ""
+    """Name of the rule whose derived series it is for; empty: it is for what is received."""
     condition: Condition = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -7,13 +7,21 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dicomnode.expressions import LONGEST_CONDITION
+from dicomnode.iods import EQUIPMENT_PURPOSES
 from dicomnode.peer import AETitle, PeerTable
 from dicomnode.rules import Priority
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 DRIVER = "postgresql+psycopg://"
+PRINTABLE = r"^[ -\[\]-~]*$"
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+ShortWord = Annotated[str, Field(min_length=1, max_length=16, pattern=PRINTABLE)]
+Meaning = Annotated[str, Field(min_length=1, max_length=64, pattern=PRINTABLE)]
+Companion = Literal[
+    "segmentation", "change_map", "uncertainty_map", "measurement_report", "text_report", "key_images", "banner"
+]
+PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 
 
 class NodeSettings(BaseModel):
@@ -81,6 +89,29 @@ class NodeSettings(BaseModel):
     accept_lossy: bool = Field(
         default=False, description="Whether series that were once compressed lossily may be processed (marked as such)."
     )
+    conflict_status: Literal["duplicate", "success"] = Field(
+        default="duplicate",
+        description="Answer to an instance that is here with other content: duplicate (0x0111) or success (0x0000); "
+        "the first copy is kept, the second is never used, and the audit and the job say so.",
+    )
+    station_name: str = Field(
+        default="", max_length=16, pattern=PRINTABLE, description="StationName of what is derived; empty: none."
+    )
+    unique_device_identifier: str = Field(
+        default="",
+        max_length=250,
+        pattern=PRINTABLE,
+        description="UDI of the installed software, written as UDISequence; empty: none.",
+    )
+    equipment_purpose: Annotated[tuple[ShortWord, ShortWord, Meaning], Field(strict=False)] = Field(
+        default=PROCESSING_EQUIPMENT,
+        description="Code value, scheme and meaning by which a pipeline is named as contributing equipment; IHE AIR "
+        'writes ["Newcode1", "99IHE", "Processing Algorithm"].',
+    )
+    ct_pixels: Literal["signed-16", "unsigned-12"] = Field(
+        default="signed-16",
+        description="How derived CT is stored; unsigned-12 is for old receivers and clips at -1024 and 3071 HU.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
 
     @field_validator("database")
@@ -92,6 +123,14 @@ class NodeSettings(BaseModel):
             raise ValueError(f"expected nothing (SQLite in data_folder) or {DRIVER}user@host/name")
         if ":" in value.removeprefix(DRIVER).rpartition("@")[0]:
             raise ValueError("a password does not stand in node.toml: use database_password_file or the environment")
+        return value
+
+    @field_validator("equipment_purpose")
+    @classmethod
+    def _is_known_purpose(cls, value: tuple[str, str, str]) -> tuple[str, str, str]:
+        if value[:2] not in EQUIPMENT_PURPOSES:
+            known = ", ".join(f"{code} {scheme}" for code, scheme in sorted(EQUIPMENT_PURPOSES))
+            raise ValueError(f"expected a code of CID 7005 or IHE's Newcode1: {known}")
         return value
 
     @model_validator(mode="after")
@@ -121,6 +160,9 @@ class PipelineTable(BaseModel):
     limit_s: float | None = Field(
         default=None, gt=0, description="A run longer than this is ended; absent: pipeline_limit_s of [node]."
     )
+    also: Annotated[tuple[Companion, ...], Field(strict=False)] = Field(
+        default=(), description="What is made beside the derived images and sent with them, in the same study."
+    )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -143,6 +185,20 @@ class RuleTable(BaseModel):
     send_to: Names = Field(default=(), description="Names of the peers that get what the pipeline derives.")
     priority: Priority = Field(default="routine", description="stat before routine before low.")
     stop: bool = Field(default=False, description="true: when this rule is met, later rules are not asked.")
+    mixed: Literal["refuse", "split"] = Field(
+        default="refuse",
+        description="A series that holds several stacks (echoes, kernels, orientations ...): refuse it, or split it "
+        "and derive a series of each.",
+    )
+    uneven: Literal["refuse", "split"] = Field(
+        default="refuse",
+        description="A stack with gaps, for a pipeline that needs an even one: refuse it, or derive each even part.",
+    )
+    after: str = Field(
+        default="",
+        description="Name of an earlier rule: this one is for what that one derives, not for what is received; `when` "
+        "is asked of the derived series.",
+    )
     from_peers: Names = Field(
         default=(), alias="from", description="Names of the peers whose series the rule is for; empty: any."
     )

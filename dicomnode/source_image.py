@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import BaseTag
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
 from dicomnode.errors import SeriesUnusable
 from dicomnode.verbatim import Element, verbatim_elements
 
 UNREADABLE = (
     InvalidDicomError,
+    BytesLengthException,
     ValueError,
     LookupError,
     TypeError,
@@ -28,6 +42,32 @@ UNREADABLE = (
     struct.error,
 )
 """What pydicom and the decoders raise over content they cannot read; a fault of the disk is not among them."""
+
+SINGLE_FRAME_CLASS_OF: Mapping[str, str] = {
+    str(enhanced): str(single)
+    for single, enhanced_classes in {
+        CTImageStorage: (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage),
+        MRImageStorage: (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage),
+        PositronEmissionTomographyImageStorage: (EnhancedPETImageStorage, LegacyConvertedEnhancedPETImageStorage),
+    }.items()
+    for enhanced in enhanced_classes
+}
+"""The enhanced classes that are read frame by frame (I10); Enhanced MR Color is not among them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FramePixels:
+    """Where the pixels of a multi-frame instance lie in its file.
+
+    offset: of the value of PixelData. length: of that value; -1 where it is encapsulated. frames: how many there are.
+    extended_offsets: ExtendedOffsetTable and ExtendedOffsetTableLengths, where the instance has them.
+    """
+
+    transfer_syntax_uid: str
+    offset: int
+    length: int
+    frames: int
+    extended_offsets: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +79,9 @@ class SourceImage:
     outside_values: what the voxels outside the field of view held, in the slice's raster order, or one number
         when all held the same; None when the slice has none. Same unit as the volume.
     lowest, highest: value within the field of view, of all the series' slices.
+    frame: number of the frame, from 1, when the image is one frame of a multi-frame instance; 0 for a single-frame one.
+        `dataset` and `elements` then hold the frame's functional groups as a single-frame image would.
+    frame_pixels: where the frame's pixels are; None for a single-frame image.
     """
 
     path: Path
@@ -50,11 +93,30 @@ class SourceImage:
     outside_values: NDArray[np.float32] | None = None
     lowest: float = 0.0
     highest: float = 0.0
+    frame: int = 0
+    frame_pixels: FramePixels | None = None
 
     @property
     def sop_instance_uid(self) -> str:
         """The instance's UID."""
         return self.text("SOPInstanceUID")
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        """How the pixels are encoded, as the File Meta Information says; empty when it does not."""
+        if self.frame_pixels is not None:
+            return self.frame_pixels.transfer_syntax_uid
+        meta = getattr(self.dataset, "file_meta", None)
+        return str(meta.get("TransferSyntaxUID", "")) if meta is not None else ""
+
+    @property
+    def image_class_uid(self) -> str:
+        """The single-frame SOP class that the image stands for: its own, or that of a frame of an enhanced instance.
+
+        The instance's own class stays in `SOPClassUID`, for references to it.
+        """
+        own = self.text("SOPClassUID")
+        return SINGLE_FRAME_CLASS_OF.get(own, own)
 
     def text(self, keyword: str) -> str:
         """The first value of an attribute as text, empty when it is absent or empty."""
@@ -98,16 +160,35 @@ class SourceImage:
 
 def read_source_image(path: Path) -> SourceImage:
     """The header of a file; the pixels stay on the disk."""
-    try:
-        dataset = dcmread(path, stop_before_pixels=True)
+    return source_image_of(path, read_header(path))
+
+
+def read_header(path: Path) -> FileDataset:
+    """The data set of a file before its pixels, nothing of it decoded."""
+    with refusing_unreadable(path):
+        return dcmread(path, stop_before_pixels=True)
+
+
+def source_image_of(path: Path, dataset: Dataset) -> SourceImage:
+    """The source image of a header whose texts nobody has read yet; private elements and overlays leave `dataset`."""
+    with refusing_unreadable(path):
         elements = verbatim_elements(dataset)
         for tag in [tag for tag in list(dataset.keys()) if _needless(tag)]:
             del dataset[tag]
-    except UNREADABLE as fault:
+    return SourceImage(path, dataset, elements)
+
+
+@contextmanager
+def refusing_unreadable(path: Path) -> Iterator[None]:
+    """What a file's content makes the reader raise becomes a refusal; a fault of the disk stays one."""
+    try:
+        yield
+    except (*UNREADABLE, OSError) as fault:
+        if isinstance(fault, OSError) and fault.errno is not None:  # pydicom raises OSError of its own, without errno
+            raise
         raise SeriesUnusable(
             "unreadable", f"{path.name} cannot be read as DICOM ({type(fault).__name__}); send the series again"
         ) from fault
-    return SourceImage(path, dataset, elements)
 
 
 def _needless(tag: BaseTag) -> bool:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from dicomnode.derive import DerivedInstance, JobFacts, derive_series
 from dicomnode.errors import NodeFault, SeriesUnusable
-from dicomnode.load import load_volume
-from dicomnode.uids import NODE_VERSION
+from dicomnode.follow import Following
+from dicomnode.handling import Handling
+from dicomnode.passport import body_sha256, build_passport, passport_text
+from dicomnode.produce import Produced, Product, produce, with_parameters
+from dicomnode.provenance import JobFacts
+from dicomnode.settings import NodeSettings
 from inference.errors import DeviceExhausted, InferenceFault, SourceRefused
-from inference.pipeline import Card, Outcome, build_pipeline, run_pipeline
+from inference.pipeline import Card, Pipeline, build_pipeline
 from storage import audit, catalog, deliveries, jobs
 from storage.catalog import Instance
-from storage.database import Database
-from storage.errors import DatabaseAway, StaleState, StorageFault, StorageFull
+from storage.database import Connection, Database
+from storage.errors import DatabaseAway, InstanceConflict, StaleState, StorageFault, StorageFull
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, Job, State
+from storage.passport_files import PassportFiles
 
 LOG = logging.getLogger(__name__)
 MOST_RETRIES = 12
+MOST_OTHER_RESULTS = 3
+OTHER_RESULT = 1_000_000
+"""Added to the generation where the same work gave another result: far from those that late instances make."""
 
 FAULT_EVENT: Mapping[type[BaseException], Event] = {
     SourceRefused: Event.REFUSE,
@@ -45,13 +50,14 @@ class Workshop:
 
     database: Database
     files: InstanceFiles
+    passports: PassportFiles
     worker: str
     deployment_uuid: str
-    content_qualification: str
-    crash_attempts: int
-    accept_lossy: bool
+    node: NodeSettings
     limit_s: Callable[[str], float]
     retry_s: Callable[[int], float]
+    following: Callable[[Job, Sequence[Instance]], Following]
+    """What the rules ask for that follow the job's own, once its images are derived."""
 
 
 def do_job(job_id: int, workshop: Workshop) -> str:
@@ -74,7 +80,7 @@ def _claim(job_id: int, workshop: Workshop) -> Job:
         job = jobs.get_job(connection, job_id)
         if job.state not in (State.WAITING, State.RUNNING):
             return job
-        if job.state is State.RUNNING and job.crashes + 1 >= workshop.crash_attempts:
+        if job.state is State.RUNNING and job.crashes + 1 >= workshop.node.crash_attempts:
             return jobs.move_job(
                 connection,
                 job_id,
@@ -96,87 +102,145 @@ def _claim(job_id: int, workshop: Workshop) -> Job:
 
 
 def _derive(job: Job, workshop: Workshop) -> str:
-    """Load, run, derive, keep: the whole of the work, in the order of the river."""
+    """The job's sources through its pipeline to derived series on our disk."""
     LOG.info("work: job %s %s on series %s begins", job.id, job.pipeline, job.series_instance_uid)
     with workshop.database.read() as connection:
         source_uids = jobs.job_sources(connection, job.id)
-    source, images = load_volume(
-        [workshop.files.path_of(uid) for uid in source_uids], accept_lossy=workshop.accept_lossy
-    )
     pipeline = build_pipeline(job.pipeline, job.settings)
-    outcome = run_pipeline(pipeline, source)
+    node = workshop.node
     facts = JobFacts(
         key=job.key,
         created_at=job.created_at,
         deployment_uuid=workshop.deployment_uuid,
         generation=job.generation,
-        content_qualification=workshop.content_qualification,
-        parameters_sha256=_parameters_sha256(pipeline.card, job, workshop),
+        content_qualification=node.content_qualification,
+        station_name=node.station_name,
+        udi=node.unique_device_identifier,
+        equipment_purpose=node.equipment_purpose,
+        declared_character_set=Handling.from_json(job.handling).character_set,
+        ct_pixels=node.ct_pixels,
     )
-    kept = [_keep(made, job, workshop.files) for made in derive_series(outcome, pipeline.card, images, job=facts)]
-    return _until_written(lambda: _finish(job, kept, outcome, workshop))
+    facts = with_parameters(facts, pipeline.card)
+    files = [workshop.files.path_of(uid) for uid in source_uids]
+    produced, facts = _produced(job, pipeline, files, facts, workshop)
+
+    def write() -> str:
+        return _finish(job, produced, _with_passports(job, produced, pipeline.card, facts, workshop), workshop)
+
+    return _until_written(write)
 
 
-def _parameters_sha256(card: Card, job: Job, workshop: Workshop) -> str:
-    """SHA-256 (hex) of all that shapes the bytes beside sources and pipeline.
+def _produced(
+    job: Job, pipeline: Pipeline, files: Sequence[Path], facts: JobFacts, workshop: Workshop
+) -> tuple[Produced, JobFacts]:
+    """What the job derived, and the facts it was derived with.
 
-    The same UIDs must mean the same bytes (DERIVED_SERIES U4): an upgrade, another qualification or another job row
-    makes another series.
+    One UID means one content (DERIVED_SERIES U4): where an earlier run left other bytes under the same UIDs, the
+    generation is raised and another series is made; what was there stays.
     """
-    shaped_by = [
-        card.method,
-        dict(card.settings),
-        NODE_VERSION,
-        workshop.content_qualification,
-        job.created_at.isoformat(),
-    ]
-    return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=str).encode()).hexdigest()
+    for _ in range(MOST_OTHER_RESULTS):
+        try:
+            made = produce(
+                job,
+                pipeline,
+                files,
+                facts=facts,
+                accept_lossy=workshop.node.accept_lossy,
+                keep=lambda one: workshop.files.keep_derived(one.sop_instance_uid, one.content),
+            )
+        except InstanceConflict as fault:
+            LOG.error("work: job %s gave other bytes than before, another series is made: %s", job.id, fault)
+            with workshop.database.begin() as connection:
+                audit.append(
+                    connection,
+                    "other result",
+                    series_instance_uid=job.series_instance_uid,
+                    job_id=job.id,
+                    details={"reason": str(fault)[:200], "generation": facts.generation},
+                )
+            facts = replace(facts, generation=facts.generation + OTHER_RESULT)
+        else:
+            return made, facts
+    raise InstanceConflict(f"the same work gave {MOST_OTHER_RESULTS} different results; look at the worker's device")
 
 
-def _keep(made: DerivedInstance, job: Job, files: InstanceFiles) -> Instance:
-    """The derived instance is durable on our disk; with it the row that the catalogue will hold."""
-    return Instance(
-        sop_instance_uid=made.sop_instance_uid,
-        sop_class_uid=made.sop_class_uid,
-        transfer_syntax_uid=made.transfer_syntax_uid,
-        series_instance_uid=made.series_instance_uid,
-        study_instance_uid=job.study_instance_uid,
-        peer="",
-        received_at=job.created_at,
-        sha256=files.keep_derived(made.sop_instance_uid, made.content),
-        size_bytes=len(made.content),
-        header={},
-    )
+def _with_passports(job: Job, produced: Produced, card: Card, facts: JobFacts, workshop: Workshop) -> dict[str, str]:
+    """Derived series -> SHA-256 of its passport, which is durable on our disk."""
+    with workshop.database.read() as connection:
+        head = audit.head(connection)
+    stamped = {}
+    for product in produced.products:
+        body = build_passport(job, product, card, facts, audit_head=head)
+        workshop.passports.keep(product.series_instance_uid, passport_text(body))
+        stamped[product.series_instance_uid] = body_sha256(body)
+    return stamped
 
 
-def _finish(job: Job, kept: list[Instance], outcome: Outcome, workshop: Workshop) -> str:
+def _finish(job: Job, produced: Produced, passports: Mapping[str, str], workshop: Workshop) -> str:
+    """Everything that was made is listed, audited and planned to be sent, and what follows waits: one transaction."""
     now = datetime.now(UTC)
+    following = {product.series_instance_uid: workshop.following(job, product.images) for product in produced.products}
     with workshop.database.begin() as connection:
-        derived_uid = kept[0].series_instance_uid
-        catalog.add_derived_series(connection, derived_uid, kept)
+        conflicts = [
+            entry
+            for entry in audit.entries(connection, series_instance_uid=job.series_instance_uid)
+            if entry.event == "conflict"
+        ]
+        remarks = [f"not derived: {sentence}" for sentence in produced.refused]
+        if conflicts:
+            remarks.append(f"{len(conflicts)} instances came again with other content; the first copies were used")
         job = jobs.move_job(
             connection,
             job.id,
             Event.FINISH,
             expected=State.RUNNING,
-            derived_series_instance_uid=derived_uid,
+            derived_series_instance_uid=produced.products[0].series_instance_uid,
+            reason_code="partly-refused" if produced.refused else "conflict" if conflicts else "",
+            reason="; ".join(remarks)[:1000],
             now=now,
         )
-        audit.append(
-            connection,
-            "derived",
-            series_instance_uid=job.series_instance_uid,
-            job_id=job.id,
-            details={
-                "derived_series_instance_uid": derived_uid,
-                "instances": len(kept),
-                "measurements": {name: round(float(value), 6) for name, value in outcome.measurements.items()},
-                "notes": list(outcome.notes),
-            },
-        )
-        deliveries.plan_deliveries(connection, job.id, [instance.sop_instance_uid for instance in kept], now=now)
-    LOG.info("work: job %s derived series %s of %d instances", job.id, derived_uid, len(kept))
+        for product in produced.products:
+            _list(connection, job, product, passports[product.series_instance_uid])
+            follows = following[product.series_instance_uid]
+            if follows.verdicts:
+                audit.append(
+                    connection,
+                    "derived series routed",
+                    series_instance_uid=product.series_instance_uid,
+                    job_id=job.id,
+                    details={"rules": list(follows.verdicts)},
+                )
+            for new in follows.jobs:
+                jobs.add_job(connection, new)
+        everything = [
+            one.sop_instance_uid for product in produced.products for one in (*product.images, *product.beside)
+        ]
+        deliveries.plan_deliveries(connection, job.id, everything, now=now)
+    LOG.info("work: job %s derived %d series of %d instances", job.id, len(produced.products), len(everything))
     return job.state
+
+
+def _list(connection: Connection, job: Job, product: Product, passport_sha256: str) -> None:
+    """One derived series and the series beside it in catalogue and audit."""
+    beside: dict[str, list[Instance]] = {}
+    for one in product.beside:
+        beside.setdefault(one.series_instance_uid, []).append(one)
+    for uid, instances in [(product.series_instance_uid, list(product.images)), *beside.items()]:
+        catalog.add_derived_series(connection, uid, instances)
+    audit.append(
+        connection,
+        "derived",
+        series_instance_uid=job.series_instance_uid,
+        job_id=job.id,
+        details={
+            "derived_series_instance_uid": product.series_instance_uid,
+            "instances": len(product.images),
+            "beside": {uid: str(found[0].header.get("SeriesDescription", "")) for uid, found in beside.items()},
+            "measurements": {name: round(float(value), 6) for name, value in product.measurements.items()},
+            "notes": list(product.notes),
+            "passport_sha256": passport_sha256,
+        },
+    )
 
 
 def _settle_fault(job: Job, fault: Exception, workshop: Workshop) -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dicomnode.config import Config, load_config
@@ -16,6 +17,7 @@ from dicomnode.processes import end_with_parent
 from storage import deliveries
 from storage.database import open_engine
 from storage.locks import take_lock
+from storage.passport_files import PassportFiles
 
 LOG = logging.getLogger(__name__)
 DRAIN_S = 15
@@ -23,6 +25,7 @@ DRAIN_S = 15
 
 def run_worker(config: Config, *, relative_to: Path, executor_id: str, device: str) -> None:
     """Derives what waits, one job at a time, until it is asked to stop."""
+    from dicomnode.follow import following_jobs
     from dicomnode.work import Workshop, do_job, interrupt_jobs
 
     if device.startswith("cuda"):
@@ -32,13 +35,13 @@ def run_worker(config: Config, *, relative_to: Path, executor_id: str, device: s
     workshop = Workshop(
         database=stores.database,
         files=stores.files,
+        passports=PassportFiles(config.data_folder),
         worker=executor_id,
         deployment_uuid=stores.database.deployment_uuid(),
-        content_qualification=config.node.content_qualification,
-        crash_attempts=config.node.crash_attempts,
-        accept_lossy=config.node.accept_lossy,
+        node=config.node,
         limit_s=lambda pipeline: current.config.limit_s(pipeline),
         retry_s=lambda attempts: _backoff_s(current.config, attempts),
+        following=lambda job, images: following_jobs(job, images, config=current.config, now=datetime.now(UTC)),
     )
     _run_executor(stores, config, executor_id, {DERIVE_QUEUE: lambda job_id, _: do_job(job_id, workshop)})
     for job in interrupt_jobs(workshop):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from storage.database import take_writer_lock
 from storage.errors import AuditBroken
-from storage.schema import audit, audit_head, clean_text, jobs
+from storage.schema import audit, audit_head, clean_text, instances, job_results, jobs
 
 # Keywords of group 0010 (PS3.6), and what files call them elsewhere; compared without case and underscores.
 # fmt: off
@@ -46,6 +46,7 @@ class Entry:
     job_id: int | None
     peer: str
     details: Mapping[str, Any]
+    previous_hash: str
     hash: str
 
 
@@ -75,7 +76,7 @@ def append(
         "details": _canonical(details),
         "previous_hash": previous_hash,
     }
-    row["hash"] = _hash_of(row)
+    row["hash"] = hash_of(row)
     connection.execute(sa.insert(audit).values(row))
     connection.execute(sa.update(audit_head).values(seq=row["seq"], hash=row["hash"]))
 
@@ -90,9 +91,15 @@ def entries(
     """The newest `limit` rows, oldest first; rows about a series include those of the jobs that read or made it."""
     wanted = sa.select(audit).order_by(audit.c.seq.desc())
     if series_instance_uid is not None:
+        made_in_it = (
+            sa.select(job_results.c.job_id)
+            .join(instances, instances.c.sop_instance_uid == job_results.c.sop_instance_uid)
+            .where(instances.c.series_instance_uid == series_instance_uid)
+        )
         its_jobs = sa.select(jobs.c.id).where(
             (jobs.c.series_instance_uid == series_instance_uid)
             | (jobs.c.derived_series_instance_uid == series_instance_uid)
+            | jobs.c.id.in_(made_in_it)
         )
         wanted = wanted.where((audit.c.series_instance_uid == series_instance_uid) | audit.c.job_id.in_(its_jobs))
     if job_id is not None:
@@ -107,6 +114,7 @@ def entries(
             row.job_id,
             row.peer,
             json.loads(row.details),
+            row.previous_hash,
             row.hash,
         )
         for row in reversed(found)
@@ -128,7 +136,7 @@ def verify(connection: sa.Connection, *, noted_head: str = "") -> int:
                 raise AuditBroken(f"audit row {seq + 1} is missing; the next one there is {row.seq}")
             if row.previous_hash != previous:
                 raise AuditBroken(f"audit row {row.seq} does not follow row {seq}: one of them was replaced")
-            if row.hash != _hash_of(dict(row._mapping)):
+            if row.hash != hash_of(dict(row._mapping)):
                 raise AuditBroken(f"audit row {row.seq} was changed after it was written")
             seq, previous = row.seq, row.hash
             noted_seen = noted_seen or row.hash == noted_head
@@ -158,8 +166,8 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def _hash_of(row: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of the previous row's hash and this row's own canonical JSON."""
+def hash_of(row: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the previous row's hash and this row's own canonical JSON; `details` is its canonical text."""
     body = {key: row[key] for key in ("seq", "event", "series_instance_uid", "job_id", "peer", "details")}
     body["at"] = row["at"].astimezone(UTC).isoformat(timespec="microseconds")
     return hashlib.sha256((row["previous_hash"] + _canonical(body)).encode("ascii")).hexdigest()

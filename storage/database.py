@@ -20,6 +20,8 @@ from alembic.config import Config
 from storage.errors import DatabaseAway
 from storage.schema import deployment
 
+Connection = sa.Connection
+"""What `begin` and `read` give, for rooms that hand it on and never look inside."""
 BUSY_S = 30
 _WRITER_LOCK = 0x6469636F6D6E6F64  # "dicomnod": the advisory lock every writer on PostgreSQL holds to its commit
 

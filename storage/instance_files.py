@@ -40,8 +40,8 @@ class InstanceFiles:
         for folder in [*folders, *(self._instances / f"{first_byte:02x}" for first_byte in range(256))]:
             folder.mkdir(exist_ok=True, mode=0o700)
             folder.chmod(0o700)
-        _sync_folder(self._instances)
-        _sync_folder(root)
+        sync_folder(self._instances)
+        sync_folder(root)
 
     def keep_arrival(self, sop_instance_uid: str, chunks: Iterable[bytes | memoryview]) -> Kept:
         """The received bytes, durable when this returns; SAME when that data set is here already.
@@ -71,7 +71,7 @@ class InstanceFiles:
         Raises InstanceConflict, once, for an arrival that differs from what is there; it then lies in quarantine.
         """
         settled, arrived = self._places(sop_instance_uid)
-        with _disk_faults(sop_instance_uid):
+        with disk_faults(sop_instance_uid):
             try:
                 # Linked first, unlinked second: at no moment is there no file of this name.
                 settled.hardlink_to(arrived)
@@ -83,7 +83,7 @@ class InstanceFiles:
             except FileNotFoundError:
                 if not settled.exists():
                     raise
-            _sync_folder(settled.parent)
+            sync_folder(settled.parent)
             arrived.unlink(missing_ok=True)
         return settled
 
@@ -99,7 +99,7 @@ class InstanceFiles:
         """Where the file lies now, out of the way, with `<name>.reason.txt` beside it; nothing is ever overwritten."""
         if path.parent != self._arrivals and self._instances not in path.parents:
             raise ValueError(f"{path} is not an instance file of {self._root}")
-        with _disk_faults(path.name):
+        with disk_faults(path.name):
             kept, number = self._quarantine / path.name, 1
             while kept.exists() and not kept.samefile(path) and self.sha256_of(kept) != self.sha256_of(path):
                 number += 1
@@ -109,9 +109,9 @@ class InstanceFiles:
                 part.replace(note)
             if not kept.exists():
                 kept.hardlink_to(path)
-            _sync_folder(self._quarantine)
+            sync_folder(self._quarantine)
             path.unlink()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         return kept
 
     def sweep_parts(self) -> int:
@@ -138,7 +138,7 @@ class InstanceFiles:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _keep(self, sop_instance_uid: str, chunks: Iterable[bytes | memoryview], final: Path) -> Kept:
-        with _disk_faults(sop_instance_uid), self._written(chunks) as part:
+        with disk_faults(sop_instance_uid), self._written(chunks) as part:
             others = [place for place in self._places(sop_instance_uid) if place != final]
             if any(other.exists() for other in others):
                 return self._compare(sop_instance_uid, part)
@@ -149,7 +149,7 @@ class InstanceFiles:
             if any(other.exists() and not other.samefile(final) for other in others):
                 final.unlink(missing_ok=True)  # the first copy was settled between our look and our link
                 return self._compare(sop_instance_uid, part)
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
             return Kept.NEW
 
     def _compare(self, sop_instance_uid: str, part: Path) -> Kept:
@@ -162,7 +162,7 @@ class InstanceFiles:
             same = _same_data_set(part, known)
         if not same:
             raise InstanceConflict(_conflict(sop_instance_uid))
-        _sync_folder(known.parent)
+        sync_folder(known.parent)
         return Kept.SAME
 
     @contextmanager
@@ -197,7 +197,7 @@ def _conflict(sop_instance_uid: str) -> str:
 
 
 @contextmanager
-def _disk_faults(what: str) -> Iterator[None]:
+def disk_faults(what: str) -> Iterator[None]:
     """StorageFull for a disk that does not take the write."""
     try:
         yield
@@ -219,7 +219,7 @@ def _write_whole(descriptor: int, chunk: bytes | memoryview) -> None:
                 written += os.write(descriptor, rest)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """The names in the folder are durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

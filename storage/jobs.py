@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -36,7 +36,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """Work a rule asks for. priority: 0 stat, 1 routine, 2 low. key: equal keys are the same work."""
+    """Work a rule asks for. priority: 0 stat, 1 routine, 2 low. key: equal keys are the same work.
+
+    handling: what rule and pipeline table decide beside the pipeline's own settings; empty: the usual.
+    """
 
     key: str
     series_instance_uid: str
@@ -50,6 +53,7 @@ class NewJob:
     priority: int
     destinations: tuple[str, ...]
     created_at: datetime
+    handling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Job:
     pipeline: str
     pipeline_version: str
     settings: Mapping[str, Any]
+    handling: Mapping[str, Any]
     source_sop_instance_uids_sha256: str
     priority: int
     state: State
@@ -100,6 +105,7 @@ def add_job(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
         return _join_job(connection, get_job(connection, known_id), new), False
     row = {name: getattr(new, name) for name in _SHARED} | {
         "settings": dict(new.settings),
+        "handling": dict(new.handling),
         "source_sop_instance_uids_sha256": _sources_sha256(new.source_sop_instance_uids),
         "state": State.WAITING,
         "attempts": 0,
@@ -130,6 +136,7 @@ def add_job(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
             "pipeline": job.pipeline,
             "pipeline_version": job.pipeline_version,
             "settings": dict(job.settings),
+            **({"handling": dict(job.handling)} if job.handling else {}),
             "sources": len(listed),
             "source_sop_instance_uids_sha256": job.source_sop_instance_uids_sha256,
             "destinations": job.destinations,
@@ -222,7 +229,10 @@ def supersede_jobs(
     except_keys: Collection[str] = (),
     now: datetime,
 ) -> list[Job]:
-    """Jobs of older generations of the series, superseded; a delivered one stays delivered and is marked."""
+    """Jobs of older generations of the series, superseded; a delivered one stays delivered and is marked.
+
+    With them the jobs that follow them: those whose source is what they derived.
+    """
     found = _jobs(
         connection,
         jobs.c.series_instance_uid == series_instance_uid,
@@ -233,6 +243,14 @@ def supersede_jobs(
     for job in found:
         if job.key in except_keys:
             continue
+        if job.derived_series_instance_uid:
+            changed += supersede_jobs(
+                connection,
+                job.derived_series_instance_uid,
+                older_than_generation=older_than_generation,
+                except_keys=except_keys,
+                now=now,
+            )
         mark = sa.update(jobs).where(jobs.c.id == job.id).values(superseded_by_generation=older_than_generation)
         connection.execute(mark)
         why = f"generation {older_than_generation} of the series replaces generation {job.generation}"
@@ -302,9 +320,11 @@ def count_jobs_by_state(connection: sa.Connection) -> dict[State, int]:
 
 
 _SHARED = tuple(
-    field.name for field in fields(NewJob) if field.name not in ("settings", "source_sop_instance_uids", "destinations")
+    one.name
+    for one in fields(NewJob)
+    if one.name not in ("settings", "handling", "source_sop_instance_uids", "destinations")
 )
-_ROW = tuple(field.name for field in fields(Job) if field.name != "destinations")
+_ROW = tuple(one.name for one in fields(Job) if one.name != "destinations")
 
 
 def _join_job(connection: sa.Connection, job: Job, new: NewJob) -> Job:

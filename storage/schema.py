@@ -134,6 +134,7 @@ jobs = sa.Table(
     _words("pipeline"),
     _words("pipeline_version"),
     sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("handling", sa.JSON, nullable=False),
     _words("source_sop_instance_uids_sha256"),
     _count("priority"),
     _words("state", index=True),

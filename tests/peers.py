@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dicomnode.cli import entry_as_json, job_as_json
+from dicomnode.answers import entry_as_json, job_as_json
 from storage import audit, deliveries, jobs
 from storage.database import Database
 from tests.builders import peer_is_missing
@@ -250,6 +250,16 @@ class RunningNode:
             capture_output=True,
             text=True,
             timeout=60,
+            cwd=Path(__file__).parents[1],
+        )
+
+    def verify(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Runs `dicomnode verify`, which needs no config."""
+        return subprocess.run(
+            [sys.executable, "-m", "dicomnode", "verify", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
             cwd=Path(__file__).parents[1],
         )
 

@@ -37,12 +37,12 @@ def dicomnode(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["run", "check", "demo", "jobs", "requeue", "audit", "echo"])
+@pytest.mark.parametrize("command", ["run", "check", "demo", "jobs", "requeue", "audit", "echo", "passport", "verify"])
 def test_help_says_what_a_command_is_for_with_an_example(command: str) -> None:
     answer = dicomnode(command, "--help")
     assert answer.returncode == 0
     assert f"dicomnode {command}" in answer.stdout
-    if command != "demo":
+    if command not in ("demo", "verify"):
         assert "--config" in answer.stdout
 
 

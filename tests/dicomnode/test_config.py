@@ -258,6 +258,52 @@ def test_a_hold_rule_and_a_rule_for_one_peer_are_read(tmp_path: Path) -> None:
     assert config.rules[1].from_peers == ("scanner",)
 
 
+CHAIN = (
+    RULES
+    + """
+[[rules]]
+name = "quieter"
+after = "CT with metal"
+when = '"MAR" in ImageType'
+run = "ct_denoising"
+send_to = ["pacs"]
+mixed = "split"
+uneven = "split"
+"""
+)
+
+
+def test_a_rule_can_follow_an_earlier_one_and_say_how_a_series_is_treated(tmp_path: Path) -> None:
+    config = load(tmp_path, rules=CHAIN.replace('send_to = ["pacs"]\n', "", 1))
+    assert (config.rules[1].after, config.rules[1].mixed, config.rules[1].uneven) == ("CT with metal", "split", "split")
+    assert (config.rules[0].after, config.rules[0].mixed, config.rules[0].uneven) == ("", "refuse", "refuse")
+    assert "after 'CT with metal'" in dict(describe(config))["rule 2 quieter"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('after = "CT with metal"', 'after = "CT with mettle"', "there is no earlier rule 'CT with mettle'"),
+        ('after = "CT with metal"', 'after = "quieter"', "there is no earlier rule 'quieter'"),
+        ('after = "CT with metal"', 'after = "CT with metal"\nfrom = ["scanner"]', "is not for received series"),
+        ('run = "ct_metal_artifact_reduction"\nsend_to = ["pacs"]', 'run = ""', "holds series back"),
+        ('mixed = "split"', 'mixed = "maybe"', "mixed"),
+    ],
+)
+def test_a_chain_of_rules_that_cannot_work_is_a_mistake(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in CHAIN
+    assert message in fault(tmp_path, rules=CHAIN.replace(old, new))
+
+
+def test_what_is_made_beside_the_images_is_named_by_known_words(tmp_path: Path) -> None:
+    also = 'method = "nmar"\nalso = ["segmentation", "banner"]'
+    config = load(tmp_path, NODE.replace('method = "nmar"', also))
+    assert config.pipelines["ct_metal_artifact_reduction"].also == ("segmentation", "banner")
+    assert "also" not in config.pipelines["ct_metal_artifact_reduction"].settings
+    assert "beside it segmentation, banner" in dict(describe(config))["pipeline ct_metal_artifact_reduction"]
+    assert "banner" in fault(tmp_path, NODE.replace('method = "nmar"', 'also = ["bannner"]'))
+
+
 def test_what_is_unusual_is_a_warning(tmp_path: Path) -> None:
     node = NODE.replace('may = ["store"]', "may = []")
     (warning,) = load(tmp_path, node, RULES + 'from = ["scanner"]\n').warnings

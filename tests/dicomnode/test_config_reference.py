@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicomnode.config import Config
-from dicomnode.config_reference import TABLES, rewrite, schema_text, with_current_tables
+from dicomnode.config_reference import TABLES, reasons_document, rewrite, schema_text, with_current_tables
 from dicomnode.settings import NodeSettings
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +23,10 @@ def test_the_schemas_beside_the_config_are_current(name: str) -> None:
 def test_the_reference_is_current() -> None:
     document = (ROOT / "docs" / "CONFIG.md").read_text(encoding="utf-8")
     assert document == with_current_tables(document), f"run {HOW}"
+
+
+def test_the_list_of_reasons_is_current() -> None:
+    assert (ROOT / "docs" / "REASONS.md").read_text(encoding="utf-8") == reasons_document(), f"run {HOW}"
 
 
 def test_the_reference_has_every_key_of_every_table() -> None:
@@ -53,7 +57,7 @@ def test_what_is_stale_is_written_anew_and_the_rest_left_alone(tmp_path: Path) -
     (tmp_path / "docs").mkdir()
     reference = tmp_path / "docs" / "CONFIG.md"
     reference.write_text("before\n<!-- keys of [node] -->\nstale\n<!-- end -->\nafter\n")
-    assert len(rewrite(tmp_path)) == 3
+    assert len(rewrite(tmp_path)) == 4
     text = reference.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")

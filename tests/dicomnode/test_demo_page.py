@@ -37,3 +37,12 @@ def test_the_page_holds_figures_and_pictures_and_escapes_names(tmp_path: Path) -
         assert sheet.size == (4 * PANEL, PANEL + CAPTION)
         sent, derived = (sheet.getpixel((number * PANEL + 120, CAPTION + 120)) for number in (0, 1))
     assert sent == 255 and derived == 128
+
+
+def test_the_page_shows_the_key_images_as_they_were_sent(tmp_path: Path) -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[1, 2] = (255, 140, 0)
+    page = write_page(tmp_path, [], [], key_images=[image]).read_text()
+    assert "key-image-1.png" in page and "Secondary Capture" in page
+    with Image.open(tmp_path / "key-image-1.png") as kept:
+        assert (np.asarray(kept) == image).all()

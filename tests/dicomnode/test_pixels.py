@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -23,9 +24,11 @@ from scipy.ndimage import label
 
 from dicomnode.errors import SeriesUnusable
 from dicomnode.load import load_volume
+from dicomnode.multiframe.enhanced import source_images
 from dicomnode.pixels import reaching_border, stored_pixels
 from dicomnode.source_image import read_source_image
 from tests.builders_dicom import ct_values, write_ct_series, write_instance, write_mr_series
+from tests.builders_enhanced import write_enhanced
 
 SYNTAXES = [
     ImplicitVRLittleEndian,
@@ -47,21 +50,26 @@ def test_every_transfer_syntax_gives_the_same_values(tmp_path: Path, syntax: Any
     assert (load_volume(files)[0].values == values).all()
 
 
+def as_jpeg_lossless(path: Path, target: Path, syntax: str) -> None:
+    """The file compressed by GDCM, since no encoder of pydicom can."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    target.parent.mkdir(exist_ok=True)
+    writer.SetFileName(str(target))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
 @pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14", "JPEGLosslessProcess14_1"])
 def test_jpeg_lossless_is_read_exactly(tmp_path: Path, syntax: str) -> None:
     values = ct_values(2, 40, 48)
     for path in write_ct_series(tmp_path / "plain", values=values):
-        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-        reader.SetFileName(str(path))
-        assert reader.Read()
-        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
-        change.SetInput(reader.GetImage())
-        assert change.Change()
-        (tmp_path / "jpeg").mkdir(exist_ok=True)
-        writer.SetFileName(str(tmp_path / "jpeg" / path.name))
-        writer.SetFile(reader.GetFile())
-        writer.SetImage(change.GetOutput())
-        assert writer.Write()
+        as_jpeg_lossless(path, tmp_path / "jpeg" / path.name, syntax)
     files = sorted((tmp_path / "jpeg").iterdir())
     assert dcmread(files[0]).file_meta.TransferSyntaxUID.is_compressed
     assert (load_volume(files)[0].values == values).all()
@@ -197,3 +205,158 @@ def test_air_in_the_corners_is_not_padding(tmp_path: Path) -> None:
     for folder, air in (("a", -1000), ("b", -1024)):
         values = np.maximum(ct_values(1, 64, 64), air)
         assert load_volume(write_ct_series(tmp_path / folder, values=values))[0].outside is None
+
+
+def test_padding_far_below_what_sixteen_bits_of_hu_hold_is_outside(tmp_path: Path) -> None:
+    values = np.where(circle(), ct_values(2, 64, 64), -32768 - 1024)
+
+    def fill(k: int, dataset: Dataset) -> None:
+        dataset.PixelData, dataset.PixelRepresentation = (values[k] + 1024).astype("<i2").tobytes(), 1
+        dataset.add_new("PixelPaddingValue", "SS", -32768)
+
+    files = write_ct_series(tmp_path, values=np.maximum(values, -1024), each=fill, BitsStored=16, HighBit=15)
+    volume, images = load_volume(files)
+    assert volume.outside is not None and (volume.outside == ~circle()).all()
+    assert images[0].outside_values is not None and list(images[0].outside_values) == [-33792]
+
+
+FRAME_SYNTAXES = [syntax for syntax in SYNTAXES if syntax != DeflatedExplicitVRLittleEndian]
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("syntax", FRAME_SYNTAXES, ids=lambda syntax: syntax.keyword)
+def test_each_frame_is_read_exactly_in_every_transfer_syntax(
+    tmp_path: Path, syntax: Any, signed: bool, bits: int
+) -> None:
+    lowest = -(2 ** (bits - 1)) if signed else 0
+    stored = np.random.default_rng(bits).integers(lowest, lowest + 2**bits, (3, 33, 46))
+    stored[:, 0, :2] = [lowest, lowest + 2**bits - 1]
+    path = write_enhanced(
+        tmp_path / "x.dcm", "MR", values=stored, signed=signed, bits=bits, transfer_syntax_uid=syntax, order=[1, 2, 0]
+    )
+    frames = source_images(path)
+    for frame, k in zip(frames, [1, 2, 0], strict=True):
+        assert (stored_pixels(frame)[1] == stored[k]).all()
+    assert (stored_pixels(frames[0])[1] == stored[1]).all()  # whatever was read before
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+def test_jpeg_lossless_frames_are_read_exactly(tmp_path: Path, signed: bool) -> None:
+    lowest = -(2**15) if signed else 0
+    stored = np.random.default_rng(2).integers(lowest, lowest + 2**16, (3, 40, 48))
+    plain = write_enhanced(tmp_path / "plain.dcm", "MR", values=stored, signed=signed)
+    as_jpeg_lossless(plain, tmp_path / "jpeg" / "x.dcm", "JPEGLosslessProcess14_1")
+    frames = source_images(tmp_path / "jpeg" / "x.dcm")
+    assert frames[0].frame_pixels is not None and frames[0].frame_pixels.length == -1
+    for frame, expected in zip(frames, stored, strict=True):
+        assert (stored_pixels(frame)[1] == expected).all()
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+def test_bits_above_the_stored_ones_are_not_values_of_a_frame(tmp_path: Path, signed: bool) -> None:
+    low = -2048 if signed else 0
+    stored = np.random.default_rng(1).integers(low, low + 4096, (3, 8, 10))
+    path = write_enhanced(tmp_path / "x.dcm", "MR", values=stored, signed=signed, bits=12)
+    dataset = dcmread(path)
+    spoiled = np.frombuffer(dataset.PixelData, "<u2") ^ np.resize([0xF000, 0, 0x5000], 240).astype("<u2")
+    dataset.PixelData = spoiled.tobytes()
+    dataset.save_as(path)
+    for frame, expected in zip(source_images(path), stored, strict=True):
+        assert (stored_pixels(frame)[1] == expected).all()
+
+
+@pytest.mark.parametrize("form", ["extended offsets", "no offsets", "several fragments"])
+def test_frames_are_found_however_the_file_says_where_they_are(tmp_path: Path, form: str) -> None:
+    stored = ct_values(3, 20, 30) + 1024
+    path = write_enhanced(tmp_path / "x.dcm", "MR", values=stored, transfer_syntax_uid=JPEGLSLossless)
+    dataset = dcmread(path)
+    frames = list(generate_frames(dataset.PixelData, number_of_frames=3))
+    if form == "extended offsets":
+        value, dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths = encapsulate_extended(frames)
+        dataset.PixelData = value
+    elif form == "no offsets":
+        dataset.PixelData = encapsulate(frames, has_bot=False)
+    else:
+        dataset.PixelData = encapsulate(frames, fragments_per_frame=2)
+    dataset.save_as(path)
+    for frame, expected in zip(source_images(path), stored, strict=True):
+        assert (stored_pixels(frame)[1] == expected).all()
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless], ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("size", [(64, 32), (16, 128)])
+def test_compressed_pixels_of_another_matrix_than_the_header_says_are_refused(
+    tmp_path: Path, syntax: Any, size: tuple[int, int]
+) -> None:
+    single = write_ct_series(tmp_path, values=ct_values(1, 32, 64), transfer_syntax_uid=syntax)[0]
+    frames = write_enhanced(tmp_path / "x.dcm", "CT", rows=32, columns=64, transfer_syntax_uid=syntax)
+    for path in (single, frames):
+        dataset = dcmread(path)
+        dataset.Rows, dataset.Columns = size
+        dataset.save_as(path)
+    assert refusal_of(single) == "pixel-data-size"
+    assert refusal_of_frame(frames, 2) == "pixel-data-size"
+
+
+@pytest.mark.parametrize("is_extended", [False, True])
+@pytest.mark.parametrize("count", [2, 5])
+def test_another_number_of_compressed_frames_than_the_header_says_is_refused(
+    tmp_path: Path, count: int, is_extended: bool
+) -> None:
+    path = write_enhanced(tmp_path / "x.dcm", "CT", transfer_syntax_uid=JPEGLSLossless)
+    dataset = dcmread(path)
+    frames = (list(generate_frames(dataset.PixelData, number_of_frames=4)) * 2)[:count]
+    if is_extended:
+        value, dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths = encapsulate_extended(frames)
+        dataset.PixelData = value
+    else:
+        dataset.PixelData = encapsulate(frames)
+    dataset.save_as(path)
+    assert refusal_of_frame(path, 0) == "pixel-data-length"
+
+
+def test_a_frame_is_read_without_the_others(tmp_path: Path) -> None:
+    stored = ct_values(3, 40, 48) + 1024
+    path = write_enhanced(tmp_path / "x.dcm", "MR", values=stored, transfer_syntax_uid=JPEG2000Lossless)
+    content = bytearray(path.read_bytes())
+    starts = [at for at in range(len(content)) if content.startswith(b"\xff\x4f\xff\x51", at)]
+    content[starts[1] : starts[1] + 40] = bytes(40)
+    path.write_bytes(content)
+    frames = source_images(path)
+    assert (stored_pixels(frames[0])[1] == stored[0]).all() and (stored_pixels(frames[2])[1] == stored[2]).all()
+    assert refusal_of_frame(path, 1) == "undecodable"
+
+
+def refusal_of_frame(path: Path, index: int) -> str:
+    image = source_images(path)[index]
+    with pytest.raises(SeriesUnusable) as refusal:
+        stored_pixels(image)
+    assert f"frame {index + 1} of" in str(refusal.value)
+    return refusal.value.reason_code
+
+
+@pytest.mark.parametrize("frame", [0, 3])
+@pytest.mark.parametrize("change", [-2, -2560, 2])
+def test_i14_pixel_data_of_another_length_than_all_frames_need_are_refused_at_every_frame(
+    tmp_path: Path, frame: int, change: int
+) -> None:
+    path = write_enhanced(tmp_path / "x.dcm", "CT")
+    dataset = dcmread(path)
+    dataset.PixelData = dataset.PixelData[:change] if change < 0 else dataset.PixelData + bytes(change)
+    dataset.save_as(path)
+    assert refusal_of_frame(path, frame) == "pixel-data-length"
+
+
+@pytest.mark.parametrize("frame", [0, 3])
+def test_a_multi_frame_file_cut_short_is_refused_at_every_frame(tmp_path: Path, frame: int) -> None:
+    path = write_enhanced(tmp_path / "x.dcm", "CT")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert refusal_of_frame(path, frame) == "pixel-data-length"
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.keyword)
+def test_a_compressed_frame_that_the_file_breaks_off_in_is_refused(tmp_path: Path, syntax: Any) -> None:
+    path = write_enhanced(tmp_path / "x.dcm", "CT", transfer_syntax_uid=syntax)
+    path.write_bytes(path.read_bytes()[:-200])
+    assert refusal_of_frame(path, 3) == "undecodable"

@@ -17,7 +17,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from dicomnode.errors import DatasetUnfit
 from dicomnode.peer import Peer
-from dicomnode.receive import Receiver, part10_head, peek_uids
+from dicomnode.receive import CONFLICT_STATUS, Receiver, part10_head, peek_uids
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID
 from storage.errors import StorageFull
 from storage.instance_files import InstanceFiles, Kept
@@ -52,6 +52,7 @@ class Station:
             maximum_associations=options.get("maximum_associations", 8),
             maximum_pdu=131072,
             idle_s=30,
+            conflict_status=options.get("conflict_status", 0x0111),
         )
         self.port = self.receiver.start("127.0.0.1", 0)
 
@@ -124,7 +125,20 @@ def test_the_same_uid_with_other_bytes_is_a_conflict_and_the_first_copy_stays(
     dataset.SeriesDescription = "changed"
     assert station.send(dataset) == 0x0111
     assert station.files.arrivals()[0].read_bytes() == before
-    assert station.told[-2][0] == "conflict" or station.told[-1][0] == "conflict"
+    told = [details for event, _, details in station.told if event == "conflict"]
+    assert [one["series_instance_uid"] for one in told] == [dataset.SeriesInstanceUID]
+
+
+def test_a_conflict_is_answered_as_the_admin_wishes_and_told_all_the_same(
+    start: Callable[..., Station], dataset: Dataset
+) -> None:
+    station = start(conflict_status=CONFLICT_STATUS["success"])
+    station.send(dataset)
+    before = station.files.arrivals()[0].read_bytes()
+    dataset.SeriesDescription = "changed"
+    assert station.send(dataset) == 0x0000
+    assert [path.read_bytes() for path in station.files.arrivals()] == [before]
+    assert "conflict" in [event for event, _, _ in station.told]
 
 
 def test_a_full_disk_is_out_of_resources_never_success(start: Callable[..., Station], dataset: Dataset) -> None:

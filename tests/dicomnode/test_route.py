@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 
 from dicomnode.config import Config, load_config
+from dicomnode.handling import Handling
+from dicomnode.peer import Peer
 from dicomnode.route import job_key, route_series
+from dicomnode.rules import Rule
 from dicomnode.uids import MODEL_NAME
 from inference.pipeline import build_pipeline
 from storage import audit, catalog, jobs
@@ -125,8 +129,31 @@ def test_a_late_localizer_changes_no_job(database: Database, config: Config) -> 
     assert same.id == old.id and same.state is State.WAITING and same.generation == 2
 
 
+def test_a_rule_that_follows_another_is_not_for_what_is_received(database: Database, config: Config) -> None:
+    follower = Rule("follower", 'Modality == "CT"', "ct_denoising", ("pacs",), after="noise")
+    received(database, 2, SeriesDescription="plain")
+    made = routed(database, replace(config, rules=(*config.rules, follower)))
+    assert [job.rule for job in made] == ["noise"]
+
+
+def test_a_job_keeps_how_rule_and_pipeline_table_want_its_series_treated(database: Database, config: Config) -> None:
+    noise = replace(config.pipelines["ct_denoising"], also=("banner",))
+    rule = Rule("noise", 'Modality == "CT"', "ct_denoising", ("pacs",), mixed="split", uneven="split")
+    sender = Peer(name="scanner", ae_title="SCANNER", may=("store",), declare_character_set="ISO_IR 100")
+    changed = replace(
+        config,
+        rules=(rule,),
+        pipelines={**config.pipelines, "ct_denoising": noise},
+        peers={**config.peers, "scanner": sender},
+    )
+    received(database, 2)
+    (job,) = routed(database, changed)
+    assert Handling.from_json(job.handling) == Handling(("banner",), True, True, False, "ISO_IR 100")
+
+
 def test_the_key_knows_everything_that_decides_the_result() -> None:
     card = build_pipeline("ct_denoising", {}).card
     key = job_key(card, {}, ["1.2", "1.3"])
     assert key == job_key(card, {}, ["1.3", "1.2"])
-    assert len({key, job_key(card, {"strength": 0.5}, ["1.2", "1.3"]), job_key(card, {}, ["1.2"])}) == 3
+    split = job_key(card, {}, ["1.2", "1.3"], handling={"split_mixed": True})
+    assert len({key, split, job_key(card, {"strength": 0.5}, ["1.2", "1.3"]), job_key(card, {}, ["1.2"])}) == 4

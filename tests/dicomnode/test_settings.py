@@ -39,6 +39,13 @@ def test_the_defaults_are_safe() -> None:
         {"database": "sqlite:///x"},
         {"database": "postgresql+psycopg://user:password@host/db"},
         {"unknown": 1},
+        {"conflict_status": "ignore"},
+        {"ct_pixels": "signed-12"},
+        {"station_name": "x" * 17},
+        {"unique_device_identifier": "\u00e9"},
+        {"equipment_purpose": ["109102", "DCM"]},
+        {"equipment_purpose": ["109102", "DCM", ""]},
+        {"equipment_purpose": ["113087", "DCM", "Smoothing"]},
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, EnhancedMRColorImageStorage
 
 from dicomnode.errors import SeriesUnusable
 from dicomnode.source_image import read_source_image
@@ -32,6 +33,37 @@ def test_a_file_that_is_no_dicom_is_refused(tmp_path: Path, content: bytes) -> N
     with pytest.raises(SeriesUnusable) as refusal:
         read_source_image(path)
     assert refusal.value.reason_code == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"\x02\x00\x00\x00UL\x04\x00", b"\x02\x00\x00\x00UL\x05\x00"),  # a length that is no number's
+        (b"\x08\x00\x60\x00CS\x02\x00CT", b"\x08\x00\x60\x00SQ\0\0\xff\xff\xff\xff"),  # a sequence without end
+    ],
+)
+def test_a_spoiled_header_is_refused_and_not_taken_for_a_fault_of_the_disk(
+    tmp_path: Path, before: bytes, after: bytes
+) -> None:
+    path = write_ct_series(tmp_path, slices=1, PixelData=None)[0]
+    content = path.read_bytes()
+    assert before in content
+    path.write_bytes(content.replace(before, after))
+    with pytest.raises(SeriesUnusable) as refusal:
+        read_source_image(path)
+    assert refusal.value.reason_code == "unreadable"
+
+
+def test_a_file_that_is_gone_is_a_fault_of_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_source_image(tmp_path / "gone.dcm")
+
+
+def test_a_frame_of_an_enhanced_class_stands_for_the_single_frame_class(tmp_path: Path) -> None:
+    enhanced = read_source_image(write_ct_series(tmp_path, slices=1, SOPClassUID=EnhancedCTImageStorage)[0])
+    assert enhanced.image_class_uid == CTImageStorage and enhanced.text("SOPClassUID") == EnhancedCTImageStorage
+    other = read_source_image(write_ct_series(tmp_path, slices=1, SOPClassUID=EnhancedMRColorImageStorage)[0])
+    assert other.image_class_uid == EnhancedMRColorImageStorage
 
 
 def test_a_deeply_nested_sequence_is_refused_and_not_a_crash(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_row_replaced_by_one_with_a_right_hash_breaks_the_next(told: Database)
         row = dict(connection.execute(sa.select(audit_rows).where(audit_rows.c.seq == 4)).mappings().one()) | {
             "event": "x"
         }
-    tamper(told, "UPDATE audit SET event = 'x', hash = :hash WHERE seq = 4", hash=audit._hash_of(row))
+    tamper(told, "UPDATE audit SET event = 'x', hash = :hash WHERE seq = 4", hash=audit.hash_of(row))
     with pytest.raises(AuditBroken, match="row 5 does not follow row 4"):
         check(told)
 

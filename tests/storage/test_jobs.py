@@ -105,6 +105,27 @@ def test_superseding_moves_what_can_move_and_marks_what_was_delivered(database: 
             assert "generation 2" in last.details["reason"]
 
 
+def test_what_follows_a_superseded_job_is_superseded_with_it(database: Database) -> None:
+    with database.begin() as connection:
+        first = planned_job(connection)
+        source = first.derived_series_instance_uid
+        follower, _ = jobs.add_job(connection, new_job(key="follower", series_instance_uid=source))
+        other, _ = jobs.add_job(connection, new_job(key="other", series_instance_uid="1.9"))
+        jobs.supersede_jobs(connection, SERIES, older_than_generation=2, now=NOW)
+        assert jobs.get_job(connection, follower.id).state is State.SUPERSEDED
+        assert jobs.get_job(connection, other.id).state is State.WAITING
+        # Wanted again, in the generation of its source: the chain is done anew.
+        revived, _ = jobs.add_job(connection, new_job(key="follower", series_instance_uid=source, generation=2))
+        assert revived.state is State.WAITING
+
+
+def test_how_a_series_is_to_be_treated_is_kept_with_the_job(database: Database) -> None:
+    with database.begin() as connection:
+        job, _ = jobs.add_job(connection, new_job(handling={"split_mixed": True}))
+        assert jobs.get_job(connection, job.id).handling == {"split_mixed": True}
+        assert audit.entries(connection, job_id=job.id)[0].details["handling"] == {"split_mixed": True}
+
+
 def test_a_claim_counts_its_attempt_and_a_requeue_starts_a_new_round(database: Database) -> None:
     with database.begin() as connection:
         job = job_in(connection, State.WAITING)

@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("pipeline", sa.Text(), nullable=False),
         sa.Column("pipeline_version", sa.Text(), nullable=False),
         sa.Column("settings", sa.JSON(), nullable=False),
+        sa.Column("handling", sa.JSON(), nullable=False),
         sa.Column("source_sop_instance_uids_sha256", sa.Text(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),

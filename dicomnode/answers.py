@@ -1,0 +1,62 @@
+"""What the commands answer: jobs and audit rows as JSON for a script and as lines of a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from storage.audit import Entry
+    from storage.deliveries import Delivery
+    from storage.jobs import Job
+
+
+def job_as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
+    """A job and its deliveries as `jobs --json` prints them."""
+    return {
+        "id": job.id,
+        "state": job.state,
+        "pipeline": job.pipeline,
+        "rule": job.rule,
+        "series_instance_uid": job.series_instance_uid,
+        "derived_series_instance_uid": job.derived_series_instance_uid or None,
+        "generation": job.generation,
+        "superseded_by_generation": job.superseded_by_generation,
+        "attempts": job.attempts,
+        "reason_code": job.reason_code or None,
+        "reason": job.reason or None,
+        "created_at": job.created_at.isoformat(),
+        "deliveries": [
+            {"destination": one.destination, "state": one.state, "attempts": one.attempts, "reason": one.reason or None}
+            for one in sent
+        ],
+    }
+
+
+def entry_as_json(entry: Entry) -> dict[str, Any]:
+    """A row of the audit as `audit --json` prints it."""
+    return {
+        "at": entry.at.isoformat(),
+        "event": entry.event,
+        "series_instance_uid": entry.series_instance_uid or None,
+        "job": entry.job_id,
+        "peer": entry.peer or None,
+        "details": entry.details,
+    }
+
+
+def details_in_lines(details: Any) -> str:
+    """A row's details, a line each; a rule's verdict in words."""
+    lines = []
+    for key, value in details.items():
+        if key == "rules":
+            lines += [f"{'met' if one['met'] else 'not met'}: {one['rule']} - {one['reason']}" for one in value]
+        elif value not in ("", None, [], {}):
+            lines.append(f"{key}: {json.dumps(value) if isinstance(value, list | dict) else value}")
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """The text with nothing in it that rich would take for markup."""
+    return text.replace("[", "\\[")

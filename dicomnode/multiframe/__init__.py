@@ -1,0 +1,1 @@
+"""Multi-frame instances in: each frame as a single-frame image."""

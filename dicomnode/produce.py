@@ -1,0 +1,236 @@
+"""A job's stacks become derived series and what stands beside them, each instance kept as it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from io import BytesIO
+from itertools import groupby
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicomnode.derive import derive_frames
+from dicomnode.derived_instance import DerivedInstance
+from dicomnode.errors import SeriesUnusable
+from dicomnode.handling import Handling
+from dicomnode.headers import header_values
+from dicomnode.load import load_stack
+from dicomnode.passport import pixel_sha256
+from dicomnode.provenance import JobFacts
+from dicomnode.source_image import SourceImage
+from dicomnode.stacks import Allowed, StackPlan, planned_stacks
+from inference.errors import SourceRefused
+from inference.pipeline import Card, Outcome, Pipeline, run_pipeline
+from inference.volume import Volume
+from storage.catalog import Instance
+from storage.jobs import Job
+
+Keep = Callable[[DerivedInstance], str]
+"""Makes an instance durable and gives the SHA-256 of its file."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """One derived series and the objects beside it, all kept.
+
+    images, beside: the catalogue's rows. pixels: SOP Instance UID -> SHA-256 of its pixels. sources: the files it was
+    made of. notes: sentences for the audit.
+    """
+
+    images: tuple[Instance, ...]
+    beside: tuple[Instance, ...]
+    pixels: Mapping[str, str | None]
+    sources: tuple[SourceImage, ...]
+    measurements: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def series_instance_uid(self) -> str:
+        """The derived series."""
+        return self.images[0].series_instance_uid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Produced:
+    """All that a job derived, and in words what of its series was refused."""
+
+    products: tuple[Product, ...]
+    refused: tuple[str, ...]
+
+
+def produce(
+    job: Job,
+    pipeline: Pipeline,
+    files: Sequence[Path],
+    *,
+    facts: JobFacts,
+    accept_lossy: bool,
+    keep: Keep,
+) -> Produced:
+    """A derived series of each stack (of all time frames together where they make one series).
+
+    facts: with the SHA-256 of all parameters, as `with_parameters` gives them.
+    Raises SourceRefused or SeriesUnusable when nothing of the series can be derived honestly; where only some stacks
+    are refused, the others are derived and it is said which are not.
+    """
+    handling = Handling.from_json(job.handling)
+    allowed = Allowed(
+        accept_lossy=accept_lossy,
+        slicewise=pipeline.card.slicewise,
+        split_mixed=handling.split_mixed,
+        split_uneven=handling.split_uneven,
+        accept_own=handling.follows,
+    )
+    products: list[Product] = []
+    refusals: list[SourceRefused | SeriesUnusable] = []
+    refused: list[str] = []
+    groups = groupby(planned_stacks(files, allowed=allowed), key=lambda plan: plan.group)
+    for part, (_, plans) in enumerate(groups):
+        group = list(plans)
+        try:
+            products.append(_derive_group(job, pipeline, group, part, facts=facts, handling=handling, keep=keep))
+        except (SourceRefused, SeriesUnusable) as refusal:
+            refusals.append(refusal)
+            refused.append(f"{group[0].apart or 'the stack'}: {refusal.reason_code}: {refusal}")
+    if not products:
+        raise refusals[0]
+    return Produced(tuple(products), tuple(refused))
+
+
+def with_parameters(facts: JobFacts, card: Card) -> JobFacts:
+    """The facts with the SHA-256 (hex) of all that shapes the bytes beside sources and pipeline.
+
+    The same UIDs must mean the same bytes (DERIVED_SERIES U4): an upgrade, another qualification or another job row
+    makes another series.
+    """
+    shaped_by = {
+        one.name: str(getattr(facts, one.name))
+        for one in fields(facts)
+        if one.name not in ("generation", "apart", "parameters_sha256")
+    }
+    shaped_by["utc_offset"] = str(facts.created_at.astimezone().utcoffset())  # of times where the source names no zone
+    text = json.dumps([card.method, dict(card.settings), shaped_by], sort_keys=True, default=str)
+    return replace(facts, parameters_sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+@dataclass(slots=True, eq=False)
+class _Made:
+    """What has been kept so far of one derived series."""
+
+    images: list[Instance]
+    beside: list[Instance]
+    pixels: dict[str, str | None]
+    headers: list[Dataset]
+
+
+def _derive_group(
+    job: Job,
+    pipeline: Pipeline,
+    group: Sequence[StackPlan],
+    part: int,
+    *,
+    facts: JobFacts,
+    handling: Handling,
+    keep: Keep,
+) -> Product:
+    """Load, run, derive, keep: the whole of the work, in the order of the river."""
+    done: list[tuple[Volume | None, Outcome, tuple[SourceImage, ...]]] = []
+    for plan in group:
+        source, images = load_stack(plan)
+        outcome = run_pipeline(pipeline, source)
+        done.append((source if handling.also else None, outcome, images))  # many time frames fill the memory
+    made = _Made([], [], {}, [])
+    facts = replace(facts, apart=group[0].apart)
+    frames = [(outcome, images) for _, outcome, images in done]
+    clipped = 0
+    for instance in derive_frames(frames, pipeline.card, job=facts):
+        clipped += instance.clipped_voxels
+        dataset = dcmread(BytesIO(instance.content))
+        made.pixels[instance.sop_instance_uid] = pixel_sha256(dataset)
+        made.images.append(_row(instance, dataset, job, sha256=keep(instance)))
+        if handling.also:  # read anew: what stands beside copies texts that nobody has decoded yet
+            made.headers.append(dcmread(BytesIO(instance.content), stop_before_pixels=True))
+    notes = _notes(group, [outcome for _, outcome, _ in done], clipped)
+    if handling.also:
+        notes += _derive_beside(job, done, pipeline.card, made, part, facts=facts, handling=handling, keep=keep)
+    return Product(
+        images=tuple(made.images),
+        beside=tuple(made.beside),
+        pixels=made.pixels,
+        sources=tuple(image for _, _, images in done for image in images),
+        measurements=_measurements([outcome for _, outcome, _ in done]),
+        notes=tuple(notes),
+    )
+
+
+def _derive_beside(
+    job: Job,
+    done: Sequence[tuple[Volume | None, Outcome, tuple[SourceImage, ...]]],
+    card: Card,
+    made: _Made,
+    part: int,
+    *,
+    facts: JobFacts,
+    handling: Handling,
+    keep: Keep,
+) -> list[str]:
+    """The objects beside the images are kept; what was wanted and does not apply is said."""
+    from dicomnode.companions.companions import derive_companions  # highdicom takes its time to be imported
+    from dicomnode.companions.derivation import Derivation
+
+    notes: list[str] = []
+    first = 0
+    for frame, (source, outcome, images) in enumerate(done):
+        assert source is not None
+        headers = tuple(made.headers[first : first + len(images)])
+        first += len(images)
+        derivation = Derivation(source, outcome, card, images, headers, facts, part=part + frame)
+        for companion in derive_companions(handling.also, derivation):
+            for instance in companion.instances:
+                dataset = dcmread(BytesIO(instance.content))
+                made.pixels[instance.sop_instance_uid] = pixel_sha256(dataset)
+                made.beside.append(_row(instance, dataset, job, sha256=keep(instance)))
+            notes += [companion.why_left_out] if companion.why_left_out else []
+    return notes
+
+
+def _row(instance: DerivedInstance, dataset: Dataset, job: Job, *, sha256: str) -> Instance:
+    """What the catalogue will hold of an instance that is kept."""
+    return Instance(
+        sop_instance_uid=instance.sop_instance_uid,
+        sop_class_uid=instance.sop_class_uid,
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+        series_instance_uid=instance.series_instance_uid,
+        study_instance_uid=job.study_instance_uid,
+        peer="",
+        received_at=job.created_at,
+        sha256=sha256,
+        size_bytes=len(instance.content),
+        header=header_values(dataset),
+    )
+
+
+def _notes(group: Sequence[StackPlan], outcomes: Sequence[Outcome], clipped: int) -> list[str]:
+    """What an operator should know of one derived series, each sentence once."""
+    notes = [note for plan in group for note in plan.left_out]
+    if group[0].apart:
+        notes.insert(0, f"This is the stack with {group[0].apart} of a mixed series.")
+    notes += [note for outcome in outcomes for note in outcome.notes]
+    if clipped:
+        notes.append(f"{clipped} voxels below -1024 or above 3071 HU were clipped to fit 12 bits.")
+    return list(dict.fromkeys(notes))
+
+
+def _measurements(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The measurements by name; of several time frames, by name and number of the frame."""
+    if len(outcomes) == 1:
+        return dict(outcomes[0].measurements)
+    return {
+        f"{name}_{number}": value
+        for number, outcome in enumerate(outcomes, 1)
+        for name, value in outcome.measurements.items()
+    }
