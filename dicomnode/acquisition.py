@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from math import isfinite
 
+from pydicom.dataset import Dataset
+
+from dicomnode.corrections import names_a_method
 from dicomnode.errors import SeriesUnusable
 from dicomnode.metal_reduction import metal_reduction_words
 from dicomnode.source_image import SourceImage
 from inference.volume import Acquisition, Unit
 
+OFFSET = re.compile(r"[+-]\d{4}$")
 PET_UNITS: Mapping[str, Unit] = {
     "BQML": Unit.BQ_PER_ML,
     "GML": Unit.SUV_BW,
@@ -25,27 +30,37 @@ PET_UNITS: Mapping[str, Unit] = {
 
 def unit_of(image: SourceImage) -> Unit:
     """The unit that the Modality LUT of this image gives; refused where the header leaves it open."""
-    match image.text("Modality"):
-        case "CT":
-            return _ct_unit(image)
-        case "PT":
-            return _pet_unit(image)
-        case _:
-            if "ModalityLUTSequence" in image.dataset:
-                raise SeriesUnusable(
-                    "modality-lut", "an MR image with a Modality LUT cannot be written back; send it without"
-                )
-            return Unit.ARBITRARY
+    lut = image.items("ModalityLUTSequence")
+    if image.text("Modality") == "CT":
+        return _ct_unit(image, lut)
+    if lut:  # the Modality LUT Module belongs to neither IOD
+        raise SeriesUnusable(
+            "modality-lut",
+            "a PET or MR image with a Modality LUT cannot be converted and written back; send it without",
+        )
+    return _pet_unit(image) if image.text("Modality") == "PT" else Unit.ARBITRARY
 
 
-def _ct_unit(image: SourceImage) -> Unit:
+def _ct_unit(image: SourceImage, lut: Sequence[Dataset]) -> Unit:
+    """HU, whether by RescaleSlope and RescaleIntercept or by a Modality LUT; never by both (PS3.3 C.11.1)."""
     if image.text("RescaleType") not in ("", "HU"):
         raise SeriesUnusable(
             "not-hounsfield",
             f"RescaleType is {image.text('RescaleType')}, not HU; send the reconstruction in Hounsfield units",
         )
-    has_lut = "ModalityLUTSequence" in image.dataset
-    if not has_lut and (image.number("RescaleSlope") is None or image.number("RescaleIntercept") is None):
+    if lut:
+        kinds = [image.of_item(item, "ModalityLUTType") for item in lut]
+        if kinds != ["HU"]:
+            raise SeriesUnusable(
+                "not-hounsfield",
+                f"the Modality LUT gives {', '.join(kinds) or 'nothing'}, not HU; send the reconstruction in "
+                "Hounsfield units",
+            )
+        if image.texts("RescaleSlope") or image.texts("RescaleIntercept"):
+            raise SeriesUnusable(
+                "modality-lut", "the CT has a Modality LUT beside its rescale, so its HU are in doubt; send one of both"
+            )
+    elif image.number("RescaleSlope") is None or image.number("RescaleIntercept") is None:
         raise SeriesUnusable(
             "rescale-missing",
             "the CT has no RescaleSlope and RescaleIntercept, so its HU are unknown; send the original",
@@ -60,7 +75,9 @@ def _pet_unit(image: SourceImage) -> Unit:
             "units-unknown", f"PET Units {units or '(absent)'} cannot be used; send the series in BQML, GML or counts"
         )
     if units == "GML" and suv_type not in ("", "BW"):  # PS3.3 C.8.9.1: absent means body weight
-        raise SeriesUnusable("suv-type", f"the PET holds SUV of type {suv_type}; only BW (body weight) is understood")
+        raise SeriesUnusable(
+            "suv-type", f"the PET holds SUV of type {suv_type}; send it in BQML, or as SUV by body weight (BW)"
+        )
     if image.number("RescaleSlope") is None or image.number("RescaleIntercept") is None:
         raise SeriesUnusable("rescale-missing", "a PET image has no RescaleSlope and RescaleIntercept; send it again")
     return PET_UNITS[units]
@@ -71,7 +88,7 @@ def check_corrections(image: SourceImage) -> None:
     corrected = image.texts("CorrectedImage")
     method = image.text("AttenuationCorrectionMethod")
     decay = image.text("DecayCorrection") or "NONE"
-    if "ATTN" not in corrected and method and not method.lower().startswith("none"):
+    if "ATTN" not in corrected and names_a_method(method):
         raise SeriesUnusable(
             "corrections-contradict",
             "AttenuationCorrectionMethod names a method, but CorrectedImage has no ATTN; have the header corrected",
@@ -98,7 +115,7 @@ def acquisition_of(images: Sequence[SourceImage]) -> Acquisition:
         corrected_image=first.texts("CorrectedImage"),
         units=first.text("Units"),
         attenuation_correction_method=first.text("AttenuationCorrectionMethod"),
-        radiopharmaceutical=_radiopharmaceutical(first),
+        radiopharmaceutical=_nuclide(first, "Radiopharmaceutical"),
         frame_duration_s=duration_ms / 1000 if duration_ms is not None and first.text("Modality") == "PT" else None,
         suv_bw_factor=suv_bw_factor(images),
         metal_artifact_reduction=next(filter(None, map(metal_reduction_words, images)), ""),
@@ -114,25 +131,26 @@ def suv_bw_factor(images: Sequence[SourceImage]) -> float | None:
     first = images[0]
     if first.text("Units") != "BQML" or not {"ATTN", "DECY"} <= set(first.texts("CorrectedImage")):
         return None
-    weight_kg, nuclide = first.number("PatientWeight"), _nuclide(first)
-    dose_bq, half_life_s = _number(nuclide, "RadionuclideTotalDose"), _number(nuclide, "RadionuclideHalfLife")
+    weight_kg = first.number("PatientWeight")
+    dose_bq, half_life_s = _of_nuclide(first, "RadionuclideTotalDose"), _of_nuclide(first, "RadionuclideHalfLife")
     if not weight_kg or weight_kg <= 0 or not dose_bq or dose_bq <= 0:
         return None
     if first.text("DecayCorrection") == "ADMIN":
         return weight_kg * 1000 / dose_bq
-    elapsed = _from_injection_to_series(images, nuclide)
+    elapsed = _from_injection_to_series(images)
     if first.text("DecayCorrection") != "START" or not half_life_s or half_life_s <= 0 or elapsed is None:
         return None
     return weight_kg * 1000 / (dose_bq * 2 ** (-elapsed.total_seconds() / half_life_s))
 
 
-def _from_injection_to_series(images: Sequence[SourceImage], nuclide: Any) -> timedelta | None:
+def _from_injection_to_series(images: Sequence[SourceImage]) -> timedelta | None:
     first = images[0]
     series = _moment(first.text("SeriesDate") + first.text("SeriesTime"))
     acquired = [_moment(image.text("AcquisitionDate") + image.text("AcquisitionTime")) for image in images]
-    said = str(nuclide.get("RadiopharmaceuticalStartDateTime") or "") if nuclide is not None else ""
-    time = str(nuclide.get("RadiopharmaceuticalStartTime") or "") if nuclide is not None else ""
-    injected = _moment(said) if said else _moment(first.text("SeriesDate") + time) if time else None
+    said = _nuclide(first, "RadiopharmaceuticalStartDateTime")
+    time = _nuclide(first, "RadiopharmaceuticalStartTime")
+    zone = first.text("TimezoneOffsetFromUTC")
+    injected = _local(said, zone) if said else _moment(first.text("SeriesDate") + time) if time else None
     known = [moment for moment in acquired if moment is not None]
     if series is None or injected is None or len(known) < len(acquired) or series > min(known):
         return None
@@ -140,9 +158,22 @@ def _from_injection_to_series(images: Sequence[SourceImage], nuclide: Any) -> ti
     return elapsed if timedelta(0) <= elapsed < timedelta(days=1) else None
 
 
+def _local(text: str, zone: str) -> datetime | None:
+    """A date and time in the zone of the series' other times; None where it has an offset and theirs is not known."""
+    digits, offset = (OFFSET.sub("", text), found[0]) if (found := OFFSET.search(text)) else (text, "")
+    moment = _moment(digits)
+    if moment is None or not offset or offset == zone:
+        return moment
+    return moment - _shift(offset) + _shift(zone) if OFFSET.fullmatch(zone) else None
+
+
+def _shift(offset: str) -> timedelta:
+    return (-1 if offset[0] == "-" else 1) * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))
+
+
 def _moment(text: str) -> datetime | None:
-    """A DICOM date and time without zone; a fraction is optional, an offset is cut off."""
-    digits = text.split("+")[0].split("-")[0].replace(":", "").strip()
+    """A DICOM date and time without offset; a fraction is optional."""
+    digits = text.replace(":", "").strip()
     for form in ("%Y%m%d%H%M%S.%f", "%Y%m%d%H%M%S", "%Y%m%d%H%M"):
         try:
             return datetime.strptime(digits, form)
@@ -151,16 +182,16 @@ def _moment(text: str) -> datetime | None:
     return None
 
 
-def _nuclide(image: SourceImage) -> Any:
-    items = image.dataset.get("RadiopharmaceuticalInformationSequence") or []
-    return items[0] if len(items) == 1 else None
+def _nuclide(image: SourceImage, keyword: str) -> str:
+    """What is said of the radiopharmaceutical; empty where nothing is, or several are named."""
+    items = image.items("RadiopharmaceuticalInformationSequence")
+    return image.of_item(items[0], keyword) if len(items) == 1 else ""
 
 
-def _number(item: Any, keyword: str) -> float | None:
-    value = item.get(keyword) if item is not None else None
-    return None if value in (None, "") else float(value)
-
-
-def _radiopharmaceutical(image: SourceImage) -> str:
-    nuclide = _nuclide(image)
-    return str(nuclide.get("Radiopharmaceutical") or "") if nuclide is not None else ""
+def _of_nuclide(image: SourceImage, keyword: str) -> float | None:
+    """A number said of the radiopharmaceutical; None where there is no finite one."""
+    try:
+        number = float(_nuclide(image, keyword))
+    except ValueError:
+        return None
+    return number if isfinite(number) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,27 @@ from pydicom.uid import (
 from dicomnode.acquisition import check_corrections
 from dicomnode.errors import SeriesUnusable
 from dicomnode.iods import MODALITY_OF
+from dicomnode.mr_kind import undeclared_mr
 from dicomnode.source_image import SourceImage
 from dicomnode.uids import CODING_SCHEME, MODEL_NAME
 
-NOT_MAGNITUDE = frozenset({"P", "PHASE", "PHASE MAP", "VELOCITY", "R", "REAL", "I", "IMAGINARY"})
 LOCALIZERS = frozenset({"LOCALIZER", "SCOUT"})
 LOSSY_SYNTAXES = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
 EITHER_SYNTAXES = frozenset({JPEG2000, JPEG2000MC, HTJ2K})
 """Transfer syntaxes whose pixels have lost something, and those that leave it open."""
 WANTED_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+LONGEST_UID = 64
+UID_FORM = re.compile(r"\d+(\.\d+)+")
+"""As senders write them: a component may begin with noughts."""
+LAYOUT = (
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "Rows",
+    "Columns",
+)
 NAMED = 3
 """How many instances a sentence names by their UID."""
 
@@ -65,7 +78,7 @@ def fit_images(instances: Sequence[SourceImage], *, allowed: Allowed) -> tuple[l
     if not placed:
         raise SeriesUnusable(
             "no-positions",
-            "no image has ImagePositionPatient and ImageOrientationPatient; a volume cannot be made of them",
+            "no image has ImagePositionPatient and ImageOrientationPatient; send the original images, which have them",
         )
     if len(placed) < len(images):
         raise SeriesUnusable(
@@ -75,7 +88,7 @@ def fit_images(instances: Sequence[SourceImage], *, allowed: Allowed) -> tuple[l
     for image in placed:
         _refuse_unfit(image, allowed)
     single = _without_doubles(placed)
-    undeclared = {id(image): fault for image in single if (fault := _undeclared(image)) is not None}
+    undeclared = {id(image): fault for image in single if (fault := undeclared_mr(image)) is not None}
     if undeclared and (len(undeclared) == len(single) or not allowed.split_mixed):
         raise next(iter(undeclared.values()))
     left_out = (
@@ -83,7 +96,7 @@ def fit_images(instances: Sequence[SourceImage], *, allowed: Allowed) -> tuple[l
         _counted(others, "instance that is no CT, PET or MR image", "instances that are no CT, PET or MR images"),
         _counted(
             [image for image in single if id(image) in undeclared],
-            "image that no pipeline takes (phase, real or imaginary part, diffusion weighted)",
+            "image that no pipeline takes (phase, real or imaginary part, calculated map, diffusion weighted)",
         ),
     )
     kept = [image for image in single if id(image) not in undeclared]
@@ -109,7 +122,12 @@ def _is_image(image: SourceImage) -> bool:
 
 
 def _is_localizer(image: SourceImage) -> bool:
-    return bool(LOCALIZERS & set(image.texts("ImageType")))
+    return bool(LOCALIZERS & _kinds(image))
+
+
+def _kinds(image: SourceImage) -> set[str]:
+    """The words of ImageType in capitals, as the standard has them and some senders do not."""
+    return {word.upper() for word in image.texts("ImageType")}
 
 
 def _is_placed(image: SourceImage) -> bool:
@@ -120,11 +138,15 @@ def _refuse_forbidden(image: SourceImage, allowed: Allowed) -> None:
     """What must not be processed, whichever instance of the series says so."""
     uid = image.sop_instance_uid
     if not image.text("SOPClassUID"):
-        raise SeriesUnusable("missing-uid", "an instance has no SOPClassUID; the sender must be corrected")
-    if image.text("QualityControlImage") == "YES":
-        raise SeriesUnusable("quality-control-image", f"instance {uid} is a quality control image; it is not processed")
+        raise SeriesUnusable("missing-uid", "an instance has no SOPClassUID; correct the sender")
+    if image.text("QualityControlImage").upper() == "YES":
+        raise SeriesUnusable(
+            "quality-control-image", f"instance {uid} is a quality control image; correct the rule, or send it apart"
+        )
     if not allowed.accept_own and made_by_a_node(image):
-        raise SeriesUnusable("own-output", f"instance {uid} was derived by a node of this kind; never processed again")
+        raise SeriesUnusable(
+            "own-output", f"instance {uid} was derived by a node of this kind; correct the rule, or send the original"
+        )
 
 
 def made_by_a_node(image: SourceImage) -> bool:
@@ -132,17 +154,17 @@ def made_by_a_node(image: SourceImage) -> bool:
 
     In a multi-frame image that another made of ours, the derivation stands in the frame's functional group.
     """
-    contributors = image.dataset.get("ContributingEquipmentSequence") or []
-    derivations = list(image.dataset.get("DerivationCodeSequence") or [])
-    for group in image.dataset.get("DerivationImageSequence") or []:
-        derivations += group.get("DerivationCodeSequence") or []
+    contributors = image.items("ContributingEquipmentSequence")
+    derivations = list(image.items("DerivationCodeSequence"))
+    for group in image.items("DerivationImageSequence"):
+        derivations += image.items("DerivationCodeSequence", of=group)
     return (
         image.text("ManufacturerModelName") == MODEL_NAME
         or any(
-            MODEL_NAME in (str(item.get("Manufacturer", "")), str(item.get("ManufacturerModelName", "")))
+            MODEL_NAME in (image.of_item(item, "Manufacturer"), image.of_item(item, "ManufacturerModelName"))
             for item in contributors
         )
-        or any(str(item.get("CodingSchemeDesignator", "")) == CODING_SCHEME for item in derivations)
+        or any(image.of_item(item, "CodingSchemeDesignator") == CODING_SCHEME for item in derivations)
     )
 
 
@@ -170,7 +192,13 @@ def _refuse_unfit(image: SourceImage, allowed: Allowed) -> None:
     uid = image.sop_instance_uid
     missing = [keyword for keyword in WANTED_UIDS if not image.text(keyword)]
     if missing:
-        raise SeriesUnusable("missing-uid", f"an image has no {', '.join(missing)}; the sender must be corrected")
+        raise SeriesUnusable("missing-uid", f"an image has no {', '.join(missing)}; correct the sender")
+    for keyword in WANTED_UIDS:
+        said = "\\".join(image.texts(keyword))
+        if len(said) > LONGEST_UID or not UID_FORM.fullmatch(said):
+            raise SeriesUnusable(
+                "uid-invalid", f"instance {uid}: {keyword} is no UID of 1 to 64 characters; correct the sender"
+            )
     if "PatientID" not in image.dataset:
         raise SeriesUnusable("patient-id-missing", f"instance {uid} has no PatientID attribute; correct the sender")
     if image.text("Modality") != MODALITY_OF[image.image_class_uid]:
@@ -181,7 +209,7 @@ def _refuse_unfit(image: SourceImage, allowed: Allowed) -> None:
         "MONOCHROME2",
         "MONOCHROME1" if image.text("Modality") != "PT" else "MONOCHROME2",
     ):
-        raise SeriesUnusable("not-grey", f"instance {uid} is not a grey image; colour and palette images are not taken")
+        raise SeriesUnusable("not-grey", f"instance {uid} is not a grey image; send the original grey images")
     _refuse_pixel_layout(image)
     if len(image.numbers("PixelSpacing")) != 2 or min(image.numbers("PixelSpacing")) <= 0:
         raise SeriesUnusable("pixel-spacing-missing", f"instance {uid} has no usable PixelSpacing; correct the sender")
@@ -209,34 +237,33 @@ def _refuse_unsaid_loss(image: SourceImage) -> None:
 
 def _refuse_pixel_layout(image: SourceImage) -> None:
     uid, bits = image.sop_instance_uid, image.number("BitsStored") or 0
+    if several := [keyword for keyword in LAYOUT if len(image.texts(keyword)) > 1]:
+        raise SeriesUnusable(
+            "pixel-layout", f"instance {uid}: {', '.join(several)} with several values; correct the sender"
+        )
     if image.number("BitsAllocated") != 16:
         raise SeriesUnusable(
-            "bits-allocated", f"instance {uid} has {image.text('BitsAllocated')} bits a pixel; only 16 are taken"
+            "bits-allocated",
+            f"instance {uid} has {image.text('BitsAllocated') or 'no'} bits a pixel; send the original with 16",
         )
     is_usual = 1 <= bits <= 16 and image.number("HighBit") == bits - 1 and image.number("PixelRepresentation") in (0, 1)
     if not is_usual or not image.number("Rows") or not image.number("Columns"):
         raise SeriesUnusable(
             "pixel-layout",
-            f"instance {uid} does not say, or not in a known way, how its pixels are laid out; correct it",
+            f"instance {uid} does not say, or not in a known way, how its pixels are laid out; correct the sender",
         )
 
 
 def _refuse_pet(image: SourceImage) -> None:
     check_corrections(image)
+    if image.text("CountsSource") not in ("", "EMISSION"):
+        raise SeriesUnusable(
+            "not-emission",
+            f"instance {image.sop_instance_uid} is a PET of CountsSource {image.text('CountsSource')}, not of the "
+            "patient's activity; send the emission images",
+        )
     if not image.text("SeriesDate") or not image.text("SeriesTime"):
         raise SeriesUnusable(
-            "series-time-missing", "the PET has no SeriesDate and SeriesTime, the reference of its decay correction"
+            "series-time-missing",
+            "the PET has no SeriesDate and SeriesTime, the reference of its decay correction; correct the sender",
         )
-
-
-def _undeclared(image: SourceImage) -> SeriesUnusable | None:
-    """Why no pipeline declares to take this MR image (M3); None when it may be run."""
-    if image.text("Modality") != "MR":
-        return None
-    if NOT_MAGNITUDE & set(image.texts("ImageType")[2:]):
-        return SeriesUnusable(
-            "not-magnitude", "the MR holds phase, real or imaginary parts; only magnitude is processed"
-        )
-    if (image.number("DiffusionBValue") or 0) > 0:
-        return SeriesUnusable("diffusion", "the MR is diffusion weighted, and no pipeline takes that; correct the rule")
-    return None

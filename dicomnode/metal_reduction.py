@@ -6,15 +6,14 @@ confirmed where the name is written: the page, documentation and issue searches 
 name and no header. So every place is looked at where a scanner or a technologist writes such a name, word by word.
 A name that the words next to it deny ("no MAR", "non-OMAR", "ohne iMAR", "MAR off") is none; "without", "w/o" and
 "non" may speak of contrast, so a name after them counts: to refuse a series in vain is seen, to correct one twice is
-not. The month of March in a date is none either.
+not. The month of March in a date with a day ("MAR 12, 2024") is none either; "MAR 2024" may be the name with a year of
+its software, and counts. iMAR counts also when it is grown together with what follows it (iMARneuro, IMARHIP).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-
-from pydicom.dataset import Dataset
+from collections.abc import Iterator
 
 from dicomnode.source_image import SourceImage
 
@@ -24,8 +23,9 @@ CODES = ("DerivationCodeSequence", "SeriesDescriptionCodeSequence", "Reconstruct
 
 NAME = re.compile(
     r"""(?<![A-Z])                                  # a whole word: neither GRAMAR nor OMARX
-    (?: I[-_ ]?MAR | O[-_ ]?MAR | SE[-_ ]?MAR | SMART[-_ ]?MAR | GSI[-_ ]?MARS? | MARS | MAR
-      | METAL (?: LIC )? [-_ ]* ART[IE]FACTS? [-_ ]* (?: REDUC | CORRECT | SUPPRESS | REMOV ) [A-Z]*
+    (?: I[-_ ]?MAR (?: [A-Z]+ )? | O[-_ ]?MAR | SE[-_ ]?MAR | SMART[-_ ]?MAR | GSI[-_ ]?MARS? | MARS | MAR
+      | METALL? (?: IC )? [-_. ]* ART (?: [IE]FA[CK]T E? [SN]? )? [-_. ]*
+        (?: RED | CORR | KORR | SUPPR | UNTERDR | REMOV | ENTFERN ) [A-Z]*
       | SMART [-_ ]* METAL
       | ART[IE]FACTS? [ ] (?: DUE [ ] TO | FROM | OF ) [ ] METAL [ ] (?: REDUCED | CORRECTED | REMOVED )
       | METAL [-_ ]* ART[IE]FACTS? [ ] (?: WERE | WAS | HAVE [ ] BEEN ) [ ] (?: REDUCED | CORRECTED ) )
@@ -39,7 +39,7 @@ MARCH = re.compile(
     rf"""(?<!\d)\d{{1,2}}([-_/.]?)MARS?\1(?:{YEAR}|\d\d(?!\d))   # 12-MAR-2024, 12MAR24
       | (?<!\d)\d{{1,2}}[ ]MARS?[ ]{YEAR}                         # 12 MAR 2024
       | (?<!\d){YEAR}[-_/. ]?MARS?(?![A-Z])                       # 2024-MAR-12
-      | (?<![A-Z])MARS?[-_/., ]+(?:\d{{1,2}}[-_/., ]+)?{YEAR}      # MAR 2024, MAR 12, 2024""",
+      | (?<![A-Z])MARS?[-_/., ]+\d{{1,2}}[-_/., ]+{YEAR}          # MAR 12, 2024""",
     re.VERBOSE,
 )
 
@@ -60,19 +60,17 @@ def _texts(image: SourceImage) -> Iterator[tuple[str, str]]:
         for text in image.texts(keyword):
             yield keyword, text
     for keyword in CODES:
-        yield from _of_codes(image.dataset.get(keyword) or [], keyword)
-
-
-def _of_codes(items: Sequence[Dataset], keyword: str) -> Iterator[tuple[str, str]]:
-    for item in items:
-        for part in ("CodeValue", "CodeMeaning"):
-            yield keyword, str(item.get(part, "") or "")
+        for item in image.items(keyword):
+            for part in ("CodeValue", "CodeMeaning"):
+                yield keyword, image.of_item(item, part)
 
 
 def _named(text: str) -> str:
     """The first name that the text, in capitals, holds and does not deny; March is none."""
-    text = MARCH.sub(" ", text)
+    dates = [found.span() for found in MARCH.finditer(text)]
     for found in NAME.finditer(text):
+        if found.group() in ("MAR", "MARS") and any(begin <= found.start() < end for begin, end in dates):
+            continue
         if not DENIED_BEFORE.search(text, 0, found.start()) and not DENIED_AFTER.match(text, found.end()):
             return found.group()
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from dicomnode.errors import SeriesUnusable
 from dicomnode.source_image import SourceImage
+from dicomnode.stack import LARGEST_TILT_DEG
 
 NEVER: Mapping[str, tuple[str, str]] = {
     "StudyInstanceUID": ("mixed-study", "images of several studies"),
@@ -27,6 +29,7 @@ NEVER_PET: Mapping[str, tuple[str, str]] = {
     "PatientSize": ("mixed-weight", "several patient sizes, by which SUV would be wrong"),
 }
 SAME_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber")
+NUMBERS = frozenset({"PatientWeight", "PatientSize", "RadionuclideTotalDose", "RadionuclideHalfLife"})
 SAME_DOSE = (
     "RadionuclideTotalDose",
     "RadionuclideHalfLife",
@@ -52,7 +55,9 @@ APART: Mapping[str, tuple[str, str]] = {
 }
 """The series is told apart by these where the admin allows it (I4), else refused."""
 APART_NEARLY: Mapping[str, str] = {"ImageOrientationPatient": "mixed-orientation", "PixelSpacing": "mixed-spacing"}
-NEAR = 1e-4
+NEAR: Mapping[str, float] = {"ImageOrientationPatient": float(np.radians(LARGEST_TILT_DEG)), "PixelSpacing": 1e-4}
+"""What may lie between an image and the first of its kind: for the orientation the tilt that a stack may have."""
+TIMES = frozenset({"SeriesTime", "RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime"})
 FINER = ("ImageType", "InversionTime", "FlipAngle", "TriggerTime", "AcquisitionNumber")
 """What may tell apart images that still share a position, tried one after the other."""
 
@@ -72,12 +77,12 @@ def refuse_contradictions(images: Sequence[SourceImage]) -> None:
     first = images[0]
     never = {**NEVER, **(NEVER_PET if first.text("Modality") == "PT" else {})}
     for keyword, (reason_code, what) in never.items():
-        if any(image.texts(keyword) != first.texts(keyword) for image in images):
+        if len({_same(image.texts(keyword), keyword) for image in images}) > 1:
             raise _mixed(reason_code, what, keyword)
     for keyword in SAME_PATIENT:
         if any(image.raw(keyword) != first.raw(keyword) for image in images):
             raise SeriesUnusable(
-                "mixed-patient", f"{keyword} varies within the series; it must be corrected at the source"
+                "mixed-patient", f"{keyword} varies within the series; have it corrected at the source"
             )
     if any(_dose(image) != _dose(first) for image in images):
         raise SeriesUnusable(
@@ -107,7 +112,12 @@ def kinds_apart(images: Sequence[SourceImage]) -> list[Kind]:
 
 
 def finer_kinds(kind: Kind, is_clean: Callable[[Sequence[SourceImage]], bool]) -> list[Kind]:
-    """A kind told apart by the first of FINER that leaves only clean parts; the kind itself when none does."""
+    """A kind told apart by the first of FINER that leaves only clean parts; the kind itself when none does.
+
+    A kind that is clean already is never told apart: each slice of an axial CT is an acquisition of its own.
+    """
+    if is_clean(kind.images):
+        return [kind]
     for keyword in FINER:
         parts = _split(kind, keyword, _parted(kind.images, keyword, whole=True))
         if len(parts) > 1 and all(is_clean(part.images) for part in parts):
@@ -128,8 +138,24 @@ def _mixed(reason_code: str, what: str, keyword: str) -> SeriesUnusable:
 
 def _dose(image: SourceImage) -> list[tuple[str, ...]]:
     """What SUV is computed from, of every radiopharmaceutical named."""
-    items = image.dataset.get("RadiopharmaceuticalInformationSequence") or []
-    return [tuple(str(item.get(keyword, "")) for keyword in SAME_DOSE) for item in items]
+    items = image.items("RadiopharmaceuticalInformationSequence")
+    return [tuple(_same((image.of_item(item, keyword),), keyword)[0] for keyword in SAME_DOSE) for item in items]
+
+
+def _same(texts: Sequence[str], keyword: str) -> tuple[str, ...]:
+    """Values so that two ways to write one number or one time are the same: 70 and 70.0, 102000 and 102000.000."""
+    if keyword in TIMES:
+        return tuple(re.sub(r"\.0*(?=[+-]|$)|(\.\d*?)0+(?=[+-]|$)", r"\1", text) for text in texts)
+    if keyword in NUMBERS:
+        return tuple(_number(text) for text in texts)
+    return tuple(texts)
+
+
+def _number(text: str) -> str:
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text
 
 
 def _split(kind: Kind, keyword: str, groups: Sequence[Sequence[SourceImage]]) -> list[Kind]:
@@ -166,7 +192,7 @@ def _parted_nearly(images: Sequence[SourceImage], keyword: str) -> list[list[Sou
     for image in images:
         numbers = image.numbers(keyword)
         for first, group in zip(firsts, groups, strict=True):
-            if len(first) == len(numbers) and np.allclose(numbers, first, rtol=NEAR, atol=NEAR):
+            if len(first) == len(numbers) and np.allclose(numbers, first, rtol=1e-4, atol=NEAR[keyword]):
                 group.append(image)
                 break
         else:

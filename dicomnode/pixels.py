@@ -16,7 +16,7 @@ from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
-from dicomnode.code_stream import size_of
+from dicomnode.code_stream import code_stream_of, fault_of
 from dicomnode.codecs import DECODER_OF
 from dicomnode.errors import SeriesUnusable
 from dicomnode.source_image import UNREADABLE, FramePixels, SourceImage
@@ -49,7 +49,7 @@ def _single(image: SourceImage) -> tuple[Dataset, Stored]:
     if not syntax.is_encapsulated and held != expected:
         raise _wrong_length(image, held, expected)
     if syntax.is_encapsulated:
-        _check_size(image, next(generate_frames(dataset.PixelData, number_of_frames=1)), dataset)
+        _check_stream(image, next(generate_frames(dataset.PixelData, number_of_frames=1)), dataset)
     stored, _ = get_decoder(syntax).as_array(dataset, raw=True, decoding_plugin=DECODER_OF.get(syntax, ""))
     return dataset, stored
 
@@ -62,7 +62,7 @@ def _frame(image: SourceImage, place: FramePixels) -> Stored:
         if not syntax.is_encapsulated and (place.length != expected or size < place.offset + expected):
             raise _wrong_length(image, min(place.length, size - place.offset), expected)
         if syntax.is_encapsulated:
-            _check_size(image, _stream(image, file, place), dataset)
+            _check_stream(image, _stream(image, file, place), dataset)
         file.seek(place.offset)
         options = as_pixel_options(dataset, number_of_frames=place.frames, pixel_keyword="PixelData", pixel_vr="OW")
         options["decoding_plugin"] = DECODER_OF.get(syntax, "")
@@ -83,13 +83,23 @@ def _stream(image: SourceImage, file: BinaryIO, place: FramePixels) -> bytes:
     return get_frame(file, image.frame - 1, extended_offsets=place.extended_offsets, number_of_frames=place.frames)
 
 
-def _check_size(image: SourceImage, stream: bytes, dataset: Dataset) -> None:
-    """Decoders fill the header's matrix with the values of another one that has as many (PS3.5 8.2)."""
-    size, wanted = size_of(stream), (dataset.Rows, dataset.Columns)
-    if size is not None and size != wanted:
+def _check_stream(image: SourceImage, stream: bytes, dataset: Dataset) -> None:
+    """Decoders fill the header's matrix with the values of another one that has as many (PS3.5 8.2).
+
+    They also take the sign from the header, and where the stream holds its sign bit elsewhere the values are shifted.
+    """
+    said = code_stream_of(stream)
+    if said is None:
+        return
+    size, wanted = (said.rows, said.columns), (dataset.Rows, dataset.Columns)
+    if size != wanted:
         raise SeriesUnusable(
             "pixel-data-size",
             f"{_named(image)} is {wanted} by its header and {size} by its compressed pixels; correct the sender",
+        )
+    if fault := fault_of(said, bits_stored=int(dataset.BitsStored), is_signed=dataset.PixelRepresentation == 1):
+        raise SeriesUnusable(
+            "pixel-data-depth", f"{_named(image)} {fault}; correct the sender, or send it uncompressed"
         )
 
 
@@ -120,8 +130,15 @@ def _undecodable(image: SourceImage, fault: BaseException) -> SeriesUnusable:
 
 def real_values(dataset: Dataset, stored: Stored, image: SourceImage) -> NDArray[np.float32]:
     """The values behind the Modality LUT, (rows, columns) float32."""
-    if "ModalityLUTSequence" in dataset:
-        looked_up: NDArray[np.float32] = apply_modality_lut(stored, dataset).astype(np.float32)
+    if image.items("ModalityLUTSequence"):
+        try:
+            looked_up: NDArray[np.float32] = apply_modality_lut(stored, dataset).astype(np.float32)
+        except UNREADABLE as fault:
+            raise SeriesUnusable(
+                "modality-lut",
+                f"the Modality LUT of {_named(image)} cannot be applied ({type(fault).__name__}); "
+                "send the image with RescaleSlope and RescaleIntercept instead",
+            ) from fault
         return looked_up
     if image.slope == 1.0 and image.intercept == 0.0:
         return stored.astype(np.float32)

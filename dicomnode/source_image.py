@@ -39,6 +39,7 @@ UNREADABLE = (
     AttributeError,
     RuntimeError,  # a RecursionError of a deeply nested sequence is one, and so is NotImplementedError
     EOFError,
+    OverflowError,  # a whole number of what is not finite
     struct.error,
 )
 """What pydicom and the decoders raise over content they cannot read; a fault of the disk is not among them."""
@@ -125,17 +126,30 @@ class SourceImage:
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """All values of an attribute as texts."""
-        try:
+        with self._refusing(keyword):
             value = self.dataset.get(keyword)
-        except UNREADABLE as fault:
-            raise SeriesUnusable(
-                "unreadable", f"{self.path.name}: {keyword} cannot be read ({type(fault).__name__}); correct the sender"
-            ) from fault
         if value is None or value == "":
             return ()
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             return (str(value).strip(),)
         return tuple(str(single).strip() for single in value)
+
+    def items(self, keyword: str, *, of: Dataset | None = None) -> tuple[Dataset, ...]:
+        """The items of a sequence (`of` an item), none when it is absent or empty; refused where it is no sequence."""
+        with self._refusing(keyword):
+            value = (self.dataset if of is None else of).get(keyword)
+            items = tuple(value) if value else ()
+        if not all(isinstance(item, Dataset) for item in items):
+            raise self._unreadable(keyword, "not a sequence")
+        return items
+
+    def of_item(self, item: Dataset, keyword: str) -> str:
+        """An attribute of a sequence's item as text, empty when it is absent or empty; its first value of several."""
+        with self._refusing(keyword):
+            value = item.get(keyword)
+            is_single = value is None or isinstance(value, str) or not hasattr(value, "__iter__")
+            first = value if is_single else next(iter(value), None)
+        return "" if first is None else str(first).strip()
 
     def number(self, keyword: str) -> float | None:
         """The first value of an attribute as a number, None when it is absent, empty or not a finite number."""
@@ -149,6 +163,19 @@ class SourceImage:
         except ValueError:
             return ()
         return found if all(np.isfinite(found)) else ()
+
+    @contextmanager
+    def _refusing(self, keyword: str) -> Iterator[None]:
+        """What a value's content makes the reader raise becomes a refusal."""
+        try:
+            yield
+        except UNREADABLE as fault:
+            raise self._unreadable(keyword, type(fault).__name__) from fault
+
+    def _unreadable(self, keyword: str, why: str) -> SeriesUnusable:
+        return SeriesUnusable(
+            "unreadable", f"{self.path.name}: {keyword} cannot be read ({why}); have the sender's header corrected"
+        )
 
     def raw(self, keyword: str) -> bytes:
         """The bytes of a text attribute as received, without padding; empty when absent."""

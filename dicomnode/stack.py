@@ -160,7 +160,7 @@ def _step(
         if not thickness or thickness <= 0:
             raise SeriesUnusable(
                 "slice-thickness-missing",
-                "the series is a single slice without SliceThickness; its voxels have no known size",
+                "the series is a single slice without SliceThickness, so its depth is not known; send the whole series",
             )
         return normal * thickness
     gaps = np.diff(along)
@@ -194,7 +194,8 @@ def _unevenness(
     off = corners - (corners[0] + np.arange(count)[:, None] * step)
     if np.linalg.norm(off, axis=1).max() > max(_tolerance(float(step @ normal)), SAME_POSITION_MM):
         return SeriesUnusable(
-            "positions-not-on-a-line", "the slices are shifted against each other in their plane; send them apart"
+            "positions-not-on-a-line",
+            "the slices are shifted against each other in their plane; send each part as its own series",
         )
     return None
 

@@ -86,12 +86,30 @@ def _is_clean(images: Sequence[SourceImage]) -> bool:
 
 def _parts(kind: Kind, allowed: Allowed) -> list[list[StackPlan]]:
     """The stacks of one kind: part by part, and in each part its time frames."""
-    frames = [_stacks_of_frame(frame, allowed) for frame in time_frames(kind.images)]
+    times = time_frames(kind.images)
+    frames = [_stacks_of_frame(frame, allowed) for frame in times]
     if len({len(stacks) for stacks in frames}) > 1:
         raise SeriesUnusable(
             "temporal-incomplete", "the time frames of the PET part in different ways; send all its images again"
         )
-    return [list(part) for part in zip(*frames, strict=True)]
+    short = _slices_short(kind.images) if len(times) == 1 else ()
+    return [[replace(plan, left_out=(*short, *plan.left_out)) for plan in part] for part in zip(*frames, strict=True)]
+
+
+def _slices_short(images: Sequence[SourceImage]) -> tuple[str, ...]:
+    """A sentence where a PET counts another number of slices than are there: its end slices may be missing (I6).
+
+    It is a sentence for the audit and no refusal. A gap inside the series shows by itself and is refused; slices
+    missing at an end leave a sound shorter stack, whose values are right. NumberOfSlices (Type 1) would prove them
+    missing if it were always right, but scanners write the slices of one bed position there, or count what they later
+    cut off, and a series with such a header would never run. The series is whole by evidence only when the count
+    agrees (see gather); else it was quiet for as long as the rule waits.
+    """
+    counted = images[0].number("NumberOfSlices")
+    if images[0].text("Modality") != "PT" or counted is None or counted == len(images):
+        return ()
+    said = "\\".join(images[0].texts("NumberOfSlices"))
+    return (f"NumberOfSlices counts {said} slices and {len(images)} are there: see whether the ends are complete",)
 
 
 def _stacks_of_frame(images: Sequence[SourceImage], allowed: Allowed) -> list[StackPlan]:
@@ -134,8 +152,17 @@ def _varying(images: Sequence[SourceImage]) -> tuple[str, ...]:
     keywords = ["RescaleIntercept", "BitsStored", "PixelRepresentation"]
     if images[0].text("Modality") != "PT":
         keywords.append("RescaleSlope")
-    varying = [keyword for keyword in keywords if len({image.texts(keyword) for image in images}) > 1]
-    return tuple(f"{keyword} varies between slices: each was converted by its own" for keyword in varying)
+    varying = [
+        keyword for keyword in keywords if len({image.numbers(keyword) or image.texts(keyword) for image in images}) > 1
+    ]
+    notes = [f"{keyword} varies between slices: each was converted by its own" for keyword in varying]
+    thicknesses = {image.number("SliceThickness") for image in images}
+    if len(thicknesses) > 1:
+        known = sorted(thickness for thickness in thicknesses if thickness is not None)
+        said = " and ".join(dict.fromkeys(f"{thickness:.4g} mm" for thickness in (known[:1] + known[-1:])))
+        absent = "" if None not in thicknesses else ", and absent in some"
+        notes.append(f"SliceThickness varies between slices ({said}{absent}): the distance between them was used")
+    return tuple(notes)
 
 
 def _corners(images: Sequence[SourceImage]) -> NDArray[np.float64]:

@@ -10,6 +10,8 @@ from dicomnode.errors import SeriesUnusable
 from dicomnode.source_image import SourceImage
 
 SAME_POSITION_MM = 0.01
+IDENTIFIERS = ("TemporalPositionIdentifier", "TemporalPositionIndex")
+"""What tells the time frames apart where ImageIndex does not; the second is the name of the enhanced objects."""
 
 
 def time_frames(images: Sequence[SourceImage]) -> list[tuple[SourceImage, ...]]:
@@ -20,9 +22,11 @@ def time_frames(images: Sequence[SourceImage]) -> list[tuple[SourceImage, ...]]:
     if images[0].text("Modality") != "PT":
         return [tuple(images)]
     is_temporal = any(image.text("SeriesType") in ("DYNAMIC", "GATED") for image in images)
-    has_identifiers = len({image.text("TemporalPositionIdentifier") for image in images}) > 1
-    if has_identifiers and (all(image.frame for image in images) or not is_temporal):
-        return _same_places(_frames_by_identifier(images))
+    counts_images = any(image.texts("ImageIndex") for image in images)
+    for keyword in IDENTIFIERS:
+        has_identifiers = len({image.text(keyword) for image in images}) > 1
+        if has_identifiers and (all(image.frame for image in images) or not is_temporal or not counts_images):
+            return _same_places(_frames_by_identifier(images, keyword))
     return _same_places(_frames_by_index(images)) if is_temporal else [tuple(images)]
 
 
@@ -59,16 +63,20 @@ def _frames_said(image: SourceImage) -> int | None:
     return slots * (_count(image, "NumberOfRRIntervals") or 1) if slots is not None else None
 
 
-def _frames_by_identifier(images: Sequence[SourceImage]) -> list[list[SourceImage]]:
-    """The temporal positions that the frames of an enhanced PET name, in their order."""
+def _frames_by_identifier(images: Sequence[SourceImage], keyword: str) -> list[list[SourceImage]]:
+    """The temporal positions that the images name, in their order."""
     frames: dict[int, list[SourceImage]] = {}
     for image in images:
-        number = _count(image, "TemporalPositionIdentifier")
+        number = _count(image, keyword)
         if number is None:
             raise _incomplete(f"an image of instance {image.sop_instance_uid} has no temporal position")
         frames.setdefault(number, []).append(image)
     if sorted(frames) != list(range(1, len(frames) + 1)):
         raise _incomplete(f"{max(frames) - len(frames)} temporal positions are missing")
+    is_counted = not images[0].frame and images[0].text("SeriesType") in ("DYNAMIC", "GATED")
+    said = _frames_said(images[0]) if is_counted else None
+    if said is not None and said != len(frames):
+        raise _incomplete(f"the header counts {said} time frames, and {len(frames)} are there")
     return [frames[number] for number in sorted(frames)]
 
 

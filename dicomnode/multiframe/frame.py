@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import isfinite
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -43,10 +44,11 @@ class Frame:
         return "" if value is None else str(value).strip()
 
     def number_of(self, macro: str, keyword: str) -> float | None:
-        """The first value as a number, None when there is none."""
+        """The first value as a number, None when there is none, or no finite one."""
         value = self.value(macro, keyword)
         first = value if value is None or isinstance(value, int | float | str) else next(iter(value), None)
-        return None if first is None else float(first)
+        number = None if first is None else float(first)
+        return number if number is not None and isfinite(number) else None
 
     @property
     def zone(self) -> str:

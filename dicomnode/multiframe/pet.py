@@ -19,6 +19,9 @@ PHASES = (
 )
 
 
+FRAME_TIMES = ("FrameReferenceDateTime", "FrameAcquisitionDateTime")
+
+
 def pet_of_instance(frames: Sequence[Frame]) -> dict[str, Any]:
     """What holds for the whole instance: the kind of series, the corrections, the reference of its times."""
     first = frames[0]
@@ -26,9 +29,10 @@ def pet_of_instance(frames: Sequence[Frame]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "CorrectedImage": corrected,
         "SeriesType": [_series_type(frames), "IMAGE"],
-        **_reference(first, is_corrected="DECY" in corrected),
+        **(reference := _reference(first, is_corrected="DECY" in corrected)),
         **_counts(frames),
     }
+    _refuse_zones(frames, counts_from_series="SeriesTime" not in reference)
     if str(first.root.get("TypeOfDetectorMotion") or "") == "STATIONARY":
         made["TypeOfDetectorMotion"] = "NONE"  # PS3.3 C.8.9.1: a stationary gantry
     if "ATTN" in corrected:
@@ -94,10 +98,7 @@ def _reference(frame: Frame, *, is_corrected: bool) -> dict[str, Any]:
     if not is_corrected:
         return {"DecayCorrection": "NONE"}
     corrected_to = str(frame.root.get("DecayCorrectionDateTime") or "").strip()
-    injections = [
-        str(item.get("RadiopharmaceuticalStartDateTime") or "").strip()
-        for item in frame.root.get("RadiopharmaceuticalInformationSequence") or ()
-    ]
+    injections = _injections(frame)
     reference = frame.local(corrected_to)
     if not reference:
         raise frame.unusable(
@@ -109,6 +110,29 @@ def _reference(frame: Frame, *, is_corrected: bool) -> dict[str, Any]:
     if any((start := frame.local(text)) and moment(start) == moment(reference) for text in injections):
         return {"DecayCorrection": "ADMIN"}
     return {"DecayCorrection": "START", "SeriesDate": reference[:8], "SeriesTime": reference[8:].ljust(6, "0")}
+
+
+def _refuse_zones(frames: Sequence[Frame], *, counts_from_series: bool) -> None:
+    """Times with and without an offset, or with several, are hours apart where the instance does not say its own."""
+    first = frames[0]
+    used = {frame.text("FrameContentSequence", keyword) for frame in frames for keyword in FRAME_TIMES}
+    used |= {
+        str(first.root.get(keyword) or "").strip() for keyword in ("DecayCorrectionDateTime", "AcquisitionDateTime")
+    }
+    used |= set(_injections(first))
+    offsets = {found[3] or "" for text in used if text and (found := DATE_TIME.fullmatch(text))}
+    if counts_from_series:
+        offsets.add("")  # SeriesDate and SeriesTime have no place for one
+    if not first.zone and len(offsets) > 1:
+        raise first.unusable(
+            "multi-frame-times",
+            "gives its times in several time zones and has no TimezoneOffsetFromUTC; correct the sender",
+        )
+
+
+def _injections(frame: Frame) -> list[str]:
+    items = frame.root.get("RadiopharmaceuticalInformationSequence") or ()
+    return [str(item.get("RadiopharmaceuticalStartDateTime") or "").strip() for item in items]
 
 
 def pet_of_frame(frame: Frame, series_date_time: str) -> dict[str, Any]:

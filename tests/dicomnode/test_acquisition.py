@@ -127,3 +127,62 @@ def test_the_deepest_slice_says_how_many_bits_the_series_has(tmp_path: Path) -> 
 
     images = [read_source_image(path) for path in write_ct_series(tmp_path, slices=3, each=deeper)]
     assert acquisition_of(images).bits_stored == 16 and acquisition_of(images[:1]).bits_stored == 12
+
+
+def lut_of(kind: str | None) -> Dataset:
+    lut = Dataset()
+    lut.LUTDescriptor = [256, 0, 16]
+    if kind is not None:
+        lut.ModalityLUTType = kind
+    return lut
+
+
+@pytest.mark.parametrize(
+    ("reason_code", "kind", "changes"),
+    [
+        ("not-hounsfield", "OD", {"RescaleSlope": None, "RescaleIntercept": None, "RescaleType": None}),
+        ("not-hounsfield", None, {"RescaleSlope": None, "RescaleIntercept": None, "RescaleType": None}),
+        ("modality-lut", "HU", {}),
+        ("modality-lut", "HU", {"RescaleSlope": None}),
+    ],
+)
+def test_a_modality_lut_gives_hu_only_where_it_says_so_and_nothing_else_speaks(
+    tmp_path: Path, reason_code: str, kind: str | None, changes: dict[str, Any]
+) -> None:
+    (path,) = write_ct_series(tmp_path, slices=1, ModalityLUTSequence=[lut_of(kind)], **changes)
+    with pytest.raises(SeriesUnusable) as refusal:
+        unit_of(read_source_image(path))
+    assert refusal.value.reason_code == reason_code
+
+
+@pytest.mark.parametrize("write", [write_pet_series, write_mr_series])
+def test_a_pet_or_mr_with_a_modality_lut_is_refused(tmp_path: Path, write: Any) -> None:
+    (path,) = write(tmp_path, slices=1, ModalityLUTSequence=[lut_of("US")])
+    with pytest.raises(SeriesUnusable) as refusal:
+        unit_of(read_source_image(path))
+    assert refusal.value.reason_code == "modality-lut"
+
+
+def test_an_empty_modality_lut_is_none(tmp_path: Path) -> None:
+    (path,) = write_ct_series(tmp_path, slices=1, ModalityLUTSequence=[])
+    assert unit_of(read_source_image(path)) == Unit.HU
+
+
+@pytest.mark.parametrize(
+    ("start", "zone", "elapsed_s"),
+    [
+        ("20240229092000", None, 3600),
+        ("20240229092000+0100", "+0100", 3600),
+        ("20240229082000+0000", "+0100", 3600),
+        ("20240229082000+0000", None, None),
+    ],
+)
+def test_the_injection_is_timed_in_the_zone_of_the_series(
+    tmp_path: Path, start: str, zone: str | None, elapsed_s: float | None
+) -> None:
+    def inject(k: int, dataset: Dataset) -> None:
+        dataset.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartDateTime = start
+
+    factor = suv_bw_factor(pet(tmp_path, each=inject, TimezoneOffsetFromUTC=zone))
+    expected = None if elapsed_s is None else 70000 / (350e6 * 2 ** (-elapsed_s / 6586.2))
+    assert factor == (None if expected is None else pytest.approx(expected))

@@ -64,6 +64,15 @@ def test_arrivals_are_listed_with_their_peer_and_settled(
             assert instance.sha256 == files.sha256_of(files.path_of(instance.sop_instance_uid))
 
 
+def test_who_counts_is_told_of_each_new_instance_once(database: Database, files: InstanceFiles, tmp_path: Path) -> None:
+    paths = write_ct_series(tmp_path / "source", slices=3)
+    told: list[int] = []
+    for _ in range(2):
+        arrive(files, paths)
+        list_arrivals(database, files, peer_of=str, listed=lambda new: told.append(len(new)))
+    assert told == [3]
+
+
 def test_a_crash_between_listing_and_settling_is_mended_at_the_next_look(
     database: Database, files: InstanceFiles, tmp_path: Path
 ) -> None:
@@ -76,6 +85,20 @@ def test_a_crash_between_listing_and_settling_is_mended_at_the_next_look(
     assert files.arrivals() == []
     with database.read() as connection:
         assert catalog.open_series(connection)[0].instance_count == 2
+
+
+def test_a_copy_with_other_content_left_by_a_power_cut_is_a_conflict_of_its_series(
+    database: Database, files: InstanceFiles, tmp_path: Path
+) -> None:
+    (source,) = write_ct_series(tmp_path / "source", slices=1)
+    arrive(files, [source])
+    (series_uid,) = list_arrivals(database, files, peer_of=str)
+    (settled,) = (tmp_path / "var" / "instances").rglob("*.dcm")
+    (tmp_path / "var" / "arrivals" / settled.name).write_bytes(settled.read_bytes()[:-2] + b"\x07\x01")
+    list_arrivals(database, files, peer_of=str)
+    with database.read() as connection:
+        told = [entry.event for entry in audit.entries(connection, series_instance_uid=series_uid)]
+    assert "conflict" in told, "a job on the series must find it"
 
 
 def test_what_cannot_be_read_goes_to_quarantine_and_holds_up_nothing(

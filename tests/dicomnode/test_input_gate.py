@@ -64,6 +64,9 @@ REFUSED_EVERYWHERE: list[tuple[str, Writer, dict[str, Any]]] = [
     ("missing-uid", write_ct_series, {"SOPClassUID": ""}),
     ("missing-uid", write_ct_series, {"SOPInstanceUID": ""}),
     ("missing-uid", write_ct_series, {"FrameOfReferenceUID": None}),
+    ("uid-invalid", write_ct_series, {"StudyInstanceUID": "1." + "2" * 63}),
+    ("uid-invalid", write_ct_series, {"FrameOfReferenceUID": "1.2.x"}),
+    ("uid-invalid", write_mr_series, {"SeriesInstanceUID": ["1.2", "1.3"]}),
     ("patient-id-missing", write_ct_series, {"PatientID": None}),
     ("no-positions", write_ct_series, {"ImagePositionPatient": None}),
     ("no-positions", write_mr_series, {"ImageOrientationPatient": None}),
@@ -78,11 +81,14 @@ REFUSED_EVERYWHERE: list[tuple[str, Writer, dict[str, Any]]] = [
     ("bits-allocated", write_mr_series, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}),
     ("bits-allocated", write_mr_series, {"BitsAllocated": 32}),
     ("pixel-layout", write_ct_series, {"HighBit": 15}),
+    ("pixel-layout", write_ct_series, {"Rows": [64, 64]}),
+    ("pixel-layout", write_ct_series, {"BitsStored": [12, 12]}),
     ("pixel-layout", write_ct_series, {"Rows": None}),
     ("pixel-layout", write_ct_series, {"PixelRepresentation": None}),
     ("temporal-incomplete", write_pet_series, {"SeriesType": ["DYNAMIC", "IMAGE"], "NumberOfTimeSlices": 3}),
     ("temporal-incomplete", write_pet_series, {"SeriesType": ["GATED", "IMAGE"], "NumberOfTimeSlots": 2}),
     ("not-magnitude", write_mr_series, {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}),
+    ("calculated-map", write_mr_series, {"ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"]}),
     ("diffusion", write_mr_series, {"DiffusionBValue": 800.0}),
     ("multi-frame", write_ct_series, {"NumberOfFrames": 4}),
     ("multi-frame-groups", write_ct_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}),
@@ -90,6 +96,10 @@ REFUSED_EVERYWHERE: list[tuple[str, Writer, dict[str, Any]]] = [
     ("multi-frame", write_mr_series, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.3"}),
     ("lossy", write_ct_series, {"LossyImageCompression": "01", "LossyImageCompressionRatio": "9"}),
     ("quality-control-image", write_ct_series, {"QualityControlImage": "YES"}),
+    ("quality-control-image", write_ct_series, {"QualityControlImage": "yes"}),
+    ("no-images", write_ct_series, {"ImageType": ["ORIGINAL", "PRIMARY", "Localizer"]}),
+    ("not-emission", write_pet_series, {"CountsSource": "TRANSMISSION"}),
+    ("modality-lut", write_pet_series, {"ModalityLUTSequence": [code("1", "2", "3")]}),
     ("series-time-missing", write_pet_series, {"SeriesTime": ""}),
     ("corrections-contradict", write_pet_series, {"DecayCorrection": "NONE"}),
     ("modality-lut", write_mr_series, {"ModalityLUTSequence": [code("1", "2", "3")]}),
@@ -325,3 +335,9 @@ def test_a_report_that_stands_alone_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "report.dcm"
     write_instance(path, report)
     assert refusal_of([path]) == "no-images"
+
+
+@pytest.mark.parametrize("tag", [0x0018A001, 0x00089215, 0x00089124], ids=lambda tag: f"{tag:08x}")
+def test_a_text_where_a_sequence_belongs_is_a_refusal_and_no_failure(tmp_path: Path, tag: int) -> None:
+    files = write_ct_series(tmp_path, each=lambda k, dataset: dataset.add_new(tag, "LO", "x"))
+    assert refusal_of(files) == "unreadable"

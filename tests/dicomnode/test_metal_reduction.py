@@ -41,6 +41,13 @@ def image_with(folder: Path, **attributes: Any) -> SourceImage:
         ({"SeriesDescription": "2 MAR 40"}, "SeriesDescription MAR"),
         ({"SeriesDescription": "Head non-OMAR and O-MAR"}, "SeriesDescription O-MAR"),
         ({"SeriesDescription": "iMAR 0.6 no contrast"}, "SeriesDescription IMAR"),
+        ({"SeriesDescription": "Smart MAR 12 2024"}, "SeriesDescription SMART MAR"),
+        ({"SeriesDescription": "MAR 2023"}, "SeriesDescription MAR"),
+        ({"SeriesDescription": "2024-03 12 MAR 2024 iMAR"}, "SeriesDescription IMAR"),
+        ({"SeriesDescription": "IMARHIP"}, "SeriesDescription IMARHIP"),
+        ({"SeriesDescription": "Br40 iMARneuro"}, "SeriesDescription IMARNEURO"),
+        ({"SeriesDescription": "Metal Art. Red."}, "SeriesDescription METAL ART. RED"),
+        ({"SeriesDescription": "Metallartefaktreduktion"}, "SeriesDescription METALLARTEFAKTREDUKTION"),
         ({"ProtocolName": "DENTAL_MAR"}, "ProtocolName MAR"),
         (
             {"DerivationDescription": "Metal artefact reduction applied"},
@@ -72,7 +79,7 @@ def test_each_makers_name_is_found_where_it_may_stand(tmp_path: Path, attributes
         {"SeriesDescription": "Thorax 12-MAR-24"},
         {"SeriesDescription": "12MAR2024 Abd"},
         {"SeriesDescription": "2024-MAR-12"},
-        {"SeriesDescription": "protocol of MAR 2024"},
+        {"SeriesDescription": "protocol of MAR 12, 2024"},
         {"SeriesDescription": "le 3 MARS 2024"},
         {"SeriesDescription": "Hip no MAR"},
         {"SeriesDescription": "Pelvis non-OMAR"},
@@ -94,10 +101,10 @@ def test_words_that_only_hold_the_letters_dates_and_denials_are_no_reduction(
     assert metal_reduction_words(image_with(tmp_path, **attributes)) == ""
 
 
-@given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=1, max_size=4), st.sampled_from(["MAR", "IMAR", "SEMAR", "OMAR"]))
+@given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=1, max_size=4), st.sampled_from(["MAR", "SEMAR", "OMAR"]))
 def test_a_name_grown_together_with_letters_is_no_name(tmp_path_factory: Any, letters: str, name: str) -> None:
     grown = f"{name}{letters}"
-    if grown not in ("MARS", "IMARS"):
+    if grown != "MARS":
         image = image_with(tmp_path_factory.mktemp("grown"), SeriesDescription=f"CT {grown} X")
         assert metal_reduction_words(image) == ""
 

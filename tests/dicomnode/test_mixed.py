@@ -174,3 +174,52 @@ def test_a_kind_is_told_apart_finer_only_when_that_leaves_clean_parts(tmp_path: 
         "13",
     ]
     assert finer_kinds(kind, lambda images: False) == [kind]
+
+
+def test_a_kind_that_is_clean_already_is_not_told_apart(tmp_path: Path) -> None:
+    put = by_slice(of=1, AcquisitionNumber=["1", "2", "3"])
+    (kind,) = kinds_apart(images_of(write_ct_series(tmp_path, slices=3, each=put, **SMALL)))
+    assert finer_kinds(kind, lambda images: True) == [kind]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [("PatientWeight", ["70", "70.0"]), ("PatientSize", ["1.8", "1.80"]), ("SeriesTime", ["102000", "102000.000"])],
+)
+def test_one_weight_or_time_written_in_two_ways_is_no_contradiction(
+    tmp_path: Path, keyword: str, values: list[str]
+) -> None:
+    refuse_contradictions(images_of(write_pet_series(tmp_path, slices=2, each=by_slice(of=1, **{keyword: values}))))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "refused"),
+    [
+        ("RadionuclideTotalDose", ["3.5e8", "350000000"], False),
+        ("RadionuclideTotalDose", ["3.5e8", "350000001"], True),
+        ("RadiopharmaceuticalStartTime", ["092000.00", "092000"], False),
+        ("RadiopharmaceuticalStartTime", ["092000.01", "092000"], True),
+    ],
+)
+def test_one_dose_written_in_two_ways_is_no_contradiction(
+    tmp_path: Path, keyword: str, values: list[str], refused: bool
+) -> None:
+    def put(k: int, dataset: Dataset) -> None:
+        setattr(dataset.RadiopharmaceuticalInformationSequence[0], keyword, values[k])
+
+    images = images_of(write_pet_series(tmp_path, slices=2, each=put))
+    found = ""
+    try:
+        refuse_contradictions(images)
+    except SeriesUnusable as fault:
+        found = fault.reason_code
+    assert found == ("mixed-dose" if refused else "")
+
+
+@pytest.mark.parametrize(("step", "kinds"), [(6e-5, 1), (2e-4, 1), (1e-3, 4)])
+def test_an_orientation_that_drifts_within_the_tilt_a_stack_may_have_is_one_kind(
+    tmp_path: Path, step: float, kinds: int
+) -> None:
+    turned = [["1", f"{step * k:.6f}", "0", "0", "1", "0"] for k in range(4)]
+    images = images_of(write_ct_series(tmp_path, each=by_slice(of=1, ImageOrientationPatient=turned), **SMALL))
+    assert len(kinds_apart(images)) == kinds

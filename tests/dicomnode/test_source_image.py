@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, EnhancedMRColorImageStorage
 
 from dicomnode.errors import SeriesUnusable
@@ -76,3 +77,20 @@ def test_a_deeply_nested_sequence_is_refused_and_not_a_crash(tmp_path: Path) -> 
     with pytest.raises(SeriesUnusable) as refusal:
         read_source_image(path)
     assert refusal.value.reason_code == "unreadable"
+
+
+def test_the_items_of_a_sequence_are_read_and_what_is_no_sequence_is_refused(tmp_path: Path) -> None:
+    item = Dataset()
+    item.Manufacturer, item.SoftwareVersions = "Maker", ["a", "b"]
+    files = write_ct_series(tmp_path, slices=1, ContributingEquipmentSequence=[item], DerivationCodeSequence=[])
+    image = read_source_image(files[0])
+    (read,) = image.items("ContributingEquipmentSequence")
+    keywords = ("Manufacturer", "SoftwareVersions", "StationName")
+    assert [image.of_item(read, keyword) for keyword in keywords] == ["Maker", "a", ""]
+    assert image.items("DerivationCodeSequence") == image.items("SourceImageSequence") == ()
+    for value in ("x", ["x", "y"]):
+        spoil = lambda k, dataset, value=value: dataset.add_new(0x0018A001, "LO", value)  # noqa: E731
+        (path,) = write_ct_series(tmp_path, slices=1, each=spoil)
+        with pytest.raises(SeriesUnusable, match="ContributingEquipmentSequence") as refusal:
+            read_source_image(path).items("ContributingEquipmentSequence")
+        assert refusal.value.reason_code == "unreadable"

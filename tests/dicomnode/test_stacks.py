@@ -317,3 +317,36 @@ def test_any_oblique_series_with_any_gaps_matrix_slope_and_padding_is_read_slice
         for plan in plans:
             if plan.geometry.is_even and len(plan.images) > 2:
                 assert np.ptp(np.diff([image.position_mm for image in plan.images])) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("write", "values"),
+    [
+        (write_ct_series, {"AcquisitionNumber": ["1", "2", "3", "4"]}),
+        (write_pet_series, {"AcquisitionNumber": ["1", "1", "2", "2"]}),
+        (write_mr_series, {"TriggerTime": ["0", "100", "200", "300"]}),
+        (write_ct_series, {"ImageType": [["ORIGINAL", "PRIMARY", "AXIAL", f"CT_SOM5 {k % 2}"] for k in range(4)]}),
+    ],
+    ids=["axial CT", "PET of two beds", "gated MR", "CT with a varying word"],
+)
+def test_i4_a_series_that_is_one_stack_is_never_torn_apart(
+    tmp_path: Path, write: Any, values: dict[str, list[Any]]
+) -> None:
+    (plan,) = planned_stacks(write(tmp_path, each=by_slice(of=1, **values), **SMALL), allowed=MIXED)
+    assert len(plan.images) == 4 and plan.left_out == () and plan.apart == ""
+
+
+def test_i6_a_pet_that_counts_more_slices_than_are_there_runs_and_the_audit_is_told(tmp_path: Path) -> None:
+    files = write_pet_series(tmp_path, slices=6, **SMALL)
+    (plan,) = planned_stacks(files[:4], allowed=Allowed())
+    assert plan.left_out == ("NumberOfSlices counts 6 slices and 4 are there: see whether the ends are complete",)
+    assert planned_stacks(files, allowed=Allowed())[0].left_out == ()
+
+
+def test_i8_a_slice_thickness_that_varies_is_told(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path, each=by_slice(of=1, SliceThickness=["3", "3.0", "5", ""]), **SMALL)
+    (plan,) = planned_stacks(files, allowed=Allowed())
+    note = (
+        "SliceThickness varies between slices (3 mm and 5 mm, and absent in some): the distance between them was used"
+    )
+    assert plan.left_out == (note,)

@@ -174,3 +174,26 @@ def test_i10_the_frames_of_an_enhanced_dynamic_pet_fall_into_their_times_in_what
 def test_an_mr_has_no_time_frames_of_one_series(tmp_path: Path) -> None:
     images = images_of(write_mr_series(tmp_path, slices=3, rows=8, columns=8))
     assert time_frames(images) == [tuple(images)]
+
+
+@pytest.mark.parametrize("keyword", ["TemporalPositionIdentifier", "TemporalPositionIndex"])
+def test_a_dynamic_pet_without_image_index_is_told_apart_by_its_temporal_positions(
+    tmp_path: Path, keyword: str
+) -> None:
+    def named(index: int, dataset: Dataset) -> None:
+        del dataset.ImageIndex
+        setattr(dataset, keyword, index // 4 + 1)
+
+    files = write_dynamic_pet(tmp_path, each=named)
+    assert [len(frame) for frame in time_frames(images_of(files))] == [4, 4, 4]
+    for left in (files[:8], files[:-1], files[:4] + files[8:]):
+        with pytest.raises(SeriesUnusable) as refusal:
+            time_frames(images_of(left))
+        assert refusal.value.reason_code == "temporal-incomplete"
+
+
+def test_where_images_are_counted_their_count_decides_and_not_the_temporal_positions(tmp_path: Path) -> None:
+    def wrong(index: int, dataset: Dataset) -> None:
+        dataset.TemporalPositionIdentifier = str(index % 4 + 1)
+
+    assert [len(frame) for frame in time_frames(images_of(write_dynamic_pet(tmp_path, each=wrong)))] == [4, 4, 4]

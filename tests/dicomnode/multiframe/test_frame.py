@@ -50,3 +50,11 @@ def test_a_time_is_given_in_the_zone_of_the_instance(text: str, zone: str, expec
 def test_what_a_time_leaves_out_counts_as_zero() -> None:
     assert moment("202402291020") == datetime(2024, 2, 29, 10, 20)
     assert moment("20240229102010.25") == datetime(2024, 2, 29, 10, 20, 10, 250000)
+
+
+def test_a_number_that_is_not_finite_is_none() -> None:
+    content = Dataset()
+    content.FrameAcquisitionDuration = float("inf")
+    own = Dataset()
+    own.FrameContentSequence = [content]
+    assert Frame(1, Dataset(), Dataset(), own).number_of("FrameContentSequence", "FrameAcquisitionDuration") is None

@@ -194,3 +194,32 @@ def test_frames_of_several_times_are_a_dynamic_series(tmp_path: Path) -> None:
 
 def test_a_gated_acquisition_is_a_gated_series(tmp_path: Path) -> None:
     assert images_of(tmp_path, CardiacSynchronizationTechnique="RETROSPECTIVE")[0].text("SeriesType") == "GATED"
+
+
+@pytest.mark.parametrize("keyword", ["FrameReferenceDateTime", "FrameAcquisitionDateTime"])
+def test_a_frame_timed_in_another_zone_is_refused_unless_the_instance_says_its_own(
+    tmp_path: Path, keyword: str
+) -> None:
+    def elsewhere(k: int, groups: Groups) -> None:
+        setattr(groups["FrameContentSequence"], keyword, "20240229082110+0000")
+
+    assert refusal_of(tmp_path, each=elsewhere) == "multi-frame-times"
+    image = images_of(tmp_path / "zone", each=elsewhere, TimezoneOffsetFromUTC="+0200")[0]
+    assert image.number("FrameReferenceTime") == 60000
+
+
+def test_times_that_all_have_an_offset_are_refused_where_they_count_from_a_series_time_that_has_none(
+    tmp_path: Path,
+) -> None:
+    def everywhere(k: int, groups: Groups) -> None:
+        groups["FrameContentSequence"].FrameReferenceDateTime = "20240229102110+0000"
+        groups["FrameContentSequence"].FrameAcquisitionDateTime = "20240229102010+0000"
+
+    options = {"each": everywhere, "AcquisitionDateTime": "20240229102010+0000"}
+    nuclide = dcmread(write_enhanced(tmp_path / "x.dcm", "PT")).RadiopharmaceuticalInformationSequence
+    nuclide[0].RadiopharmaceuticalStartDateTime = "20240229092000+0000"
+    options["RadiopharmaceuticalInformationSequence"] = nuclide
+    image = images_of(tmp_path, DecayCorrectionDateTime="20240229102000+0000", **options)[0]
+    assert image.number("FrameReferenceTime") == 70000
+    at_injection = "20240229092000+0000"
+    assert refusal_of(tmp_path, DecayCorrectionDateTime=at_injection, **options) == "multi-frame-times"
