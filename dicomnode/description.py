@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dicomnode.errors import OutputFault
 from dicomnode.iods import is_unpaired
 from dicomnode.provenance import JobFacts, ascii_source_text, ascii_text
 from dicomnode.source_image import SourceImage
 from inference.pipeline import Card
 
 LARGEST_IS = 2**31 - 1
+FIRST_BESIDE, FRAMES_LONGER = 500, 50
+"""Where in its thousand the numbers of the series beside a derived one begin, and of how many time frames."""
+TEN_DIGITS = 10**9
+LARGEST_LONGER = TEN_DIGITS // 1000 - 1
+"""Longer numbers stay below those of ten digits, which are given where three digits more do not do."""
+MOST_APART, PLACES = 1000, 10
 WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 
 
@@ -30,11 +37,44 @@ def image_type(image: SourceImage, card: Card) -> list[str]:
 
 
 def series_number(image: SourceImage, card: Card, job: JobFacts) -> int:
-    """The source's number times a hundred and the pipeline's; an own range where that does not fit (C7)."""
+    """The derived series' number, for each stack of a job another (C7).
+
+    The source's number times a hundred and the pipeline's; an own range where that does not fit. A further stack of
+    the same source has three digits more, its place among the stacks. Raises OutputFault where no number is left.
+    """
+    number = _of_the_first_stack(image, card, job)
+    if not job.stack:
+        return number
+    if job.stack < FIRST_BESIDE and number <= LARGEST_LONGER:
+        return number * 1000 + job.stack
+    return _own_range(number, card, job, frame=0, place=0)
+
+
+def series_number_beside(image: SourceImage, card: Card, job: JobFacts, *, frame: int, place: int) -> int:
+    """The number of a series beside the derived one: of all stacks, time frames and places of a job another (C7).
+
+    frame: number of the time frame within the derived series; place: 0 to 8, by what the series holds. Raises
+    OutputFault where no number is left.
+    """
+    number = _of_the_first_stack(image, card, job)
+    if not job.stack and frame < FRAMES_LONGER and number <= LARGEST_LONGER:
+        return number * 1000 + FIRST_BESIDE + 10 * frame + place
+    return _own_range(number, card, job, frame=frame, place=place + 1)
+
+
+def _of_the_first_stack(image: SourceImage, card: Card, job: JobFacts) -> int:
     number = image.number("SeriesNumber")
     if number is not None and 0 < number * 100 + card.ordinal <= LARGEST_IS:
         return int(number) * 100 + card.ordinal
     return job.series_number_offset + card.ordinal
+
+
+def _own_range(number: int, card: Card, job: JobFacts, *, frame: int, place: int) -> int:
+    """A number of ten digits, or of fewer where the derived series has one of ten itself; for a thousand of each."""
+    if job.stack >= MOST_APART or frame >= MOST_APART:
+        raise OutputFault("C7", f"a job can number {MOST_APART} stacks of {MOST_APART} time frames at most")
+    start = TEN_DIGITS if number < TEN_DIGITS else 0
+    return start + ((card.ordinal % 100 * MOST_APART + job.stack) * MOST_APART + frame) * PLACES + place
 
 
 def series_description(image: SourceImage, card: Card, job: JobFacts) -> str:

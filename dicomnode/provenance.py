@@ -60,6 +60,8 @@ class JobFacts:
     """signed-16, or unsigned-12 for old receivers (T1)."""
     apart: str = ""
     """What sets this stack of the source series apart from its others, e.g. "EchoTime 80"; empty when it is alone."""
+    stack: int = 0
+    """Which stack of the source series this is, from 0; several stacks of one job get series numbers of their own."""
     node_version: str = NODE_VERSION
 
     def __post_init__(self) -> None:

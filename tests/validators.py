@@ -54,6 +54,20 @@ def dcentvfy(paths: Sequence[Path]) -> list[str]:
     return _lines(dicom3tool("dcentvfy"), *paths)
 
 
+COUNTED_ELSEWHERE = ("Element=<AccessionNumber>", "Element=<ReferencedStudySequence>")
+"""Attributes of the General Study module (PS3.3 C.7.2.1), which dcentvfy counts to the study in structured reports and
+key object selections and to the series in images and presentation states, as Request Attributes have them too. All
+objects have them of the source byte for byte (C2): one could only be rid of the warnings by leaving out of reports
+what the images of the same study say."""
+
+
+def inconsistent(paths: Sequence[Path], *, sources: Sequence[Path] = ()) -> list[str]:
+    """What dcentvfy finds among the files, less what it finds among the sources alone and what it counts elsewhere."""
+    known = {line.partition(" for file ")[0] for line in (dcentvfy(sources) if sources else ())}
+    found = [line for line in dcentvfy([*sources, *paths]) if line.partition(" for file ")[0] not in known]
+    return [line for line in found if not any(word in line for word in COUNTED_ELSEWHERE)]
+
+
 def dcmftest(path: Path) -> bool:
     """DCMTK takes the file for a Part 10 file."""
     return any(line.startswith("yes") for line in _lines(dcmtk("dcmftest"), path))
@@ -64,8 +78,12 @@ def dcmdump_complaints(path: Path) -> list[str]:
     return [line for line in _lines(dcmtk("dcmdump"), "-q", "+L", path) if line.startswith(("W:", "E:", "F:"))]
 
 
-DCMTK_CANNOT = ("not yet supported", "does not support this Specific Character Set")
-"""What dsrdump says of itself: no template constraints, no character sets such as GB18030."""
+DCMTK_CANNOT = (
+    "not yet supported",
+    "does not support this Specific Character Set",
+    "Reading unknown/unsupported SpecificCharacterSet",
+)
+"""What dsrdump says of itself: no template constraints, no character sets such as GB18030 or ISO 2022 IR 87."""
 
 
 def dsrdump(path: Path) -> list[str]:

@@ -28,18 +28,18 @@ BOX = (0.01, 0.01, 0.99, 0.06)
 
 
 def banner(derivation: Derivation) -> DerivedInstance | None:
-    """A Grayscale Softcopy Presentation State over the whole derived series.
+    """A Grayscale Softcopy Presentation State over the whole derived series; None where the slopes differ, as in PET.
 
-    None where no single state shows all images as their headers do: slopes that differ, and one of them negative.
+    A state has one Modality LUT for all its images (PS3.3 C.11.35, note), and none in it means identity: that of the
+    image is not used (PS3.4 N.2.1.2). Windows in stored values would be right by the standard, and wrong in every
+    viewer that rescales nevertheless; no window at all means identity too, which shows PET black (PS3.4 N.2.1.3). The
+    Variable Modality LUT state, made for this in 2023, is read by few. A wrong window is worse than no banner.
     """
+    if len({_scale_of(header) for header in derivation.derived}) > 1:
+        return None
     images = [neutral_derived(image) for image in derivation.derived]
     layer = GraphicLayer(LAYER, order=1, description="AI banner")
     text = TextObject(statements.headline(derivation), units="DISPLAY", bounding_box=BOX, text_justification="LEFT")
-    scale = _common_scale(derivation)
-    if scale is None and min(_scale_of(header)[0] for header in derivation.derived) <= 0:
-        return None
-    if scale is None:
-        _forget_scales(images)
     is_inverted = images[0].get("PhotometricInterpretation") == "MONOCHROME1"
     made: Dataset = GrayscaleSoftcopyPresentationState(
         referenced_images=images,
@@ -55,8 +55,8 @@ def banner(derivation: Derivation) -> DerivedInstance | None:
         content_description="AI banner",
         graphic_annotations=[GraphicAnnotation(images, layer, text_objects=[text])],
         graphic_layers=[layer],
-        modality_lut_transformation=scale,
-        voi_lut_transformations=_windows(derivation, images, in_stored_values=scale is None),
+        modality_lut_transformation=_scale(derivation),
+        voi_lut_transformations=_windows(derivation, images),
         # PS3.3 C.11.6.1.2: P-values are bright where high, whatever the images' own polarity
         presentation_lut_transformation=PresentationLUTTransformation("INVERSE" if is_inverted else "IDENTITY"),
     )
@@ -71,9 +71,9 @@ def _scale_of(header: Dataset) -> tuple[float, float]:
     return float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
 
 
-def _common_scale(derivation: Derivation) -> ModalityLUTTransformation | None:
-    """The Modality LUT that all derived images share; None where they have none, or each its own as in PET."""
-    if len({_scale_of(header) for header in derivation.derived}) > 1 or "RescaleSlope" not in derivation.derived[0]:
+def _scale(derivation: Derivation) -> ModalityLUTTransformation | None:
+    """The Modality LUT that all derived images share; None where they have none."""
+    if "RescaleSlope" not in derivation.derived[0]:
         return None
     slope, intercept = _scale_of(derivation.derived[0])
     return ModalityLUTTransformation(
@@ -83,26 +83,11 @@ def _common_scale(derivation: Derivation) -> ModalityLUTTransformation | None:
     )
 
 
-def _forget_scales(images: list[Dataset]) -> None:
-    """highdicom would refuse images that do not agree on one Modality LUT."""
-    for image in images:
-        for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType"):
-            if keyword in image:
-                delattr(image, keyword)
-
-
-def _windows(
-    derivation: Derivation, images: list[Dataset], *, in_stored_values: bool
-) -> list[SoftcopyVOILUTTransformation]:
-    """The images' first windows, one item for all images of the same window.
-
-    A presentation state has one Modality LUT for all its images, and none means identity (PS3.4 N.2). Where each image
-    has its own slope, the windows are therefore given in stored values: what is seen is the same.
-    """
+def _windows(derivation: Derivation, images: list[Dataset]) -> list[SoftcopyVOILUTTransformation]:
+    """The images' first windows, one item for all images of the same window."""
     groups: dict[Window, list[Dataset]] = defaultdict(list)
     for k, image in enumerate(images):
-        window = derived_window(derivation, k)
-        groups[_in_stored_values(window, derivation.derived[k]) if in_stored_values else window].append(image)
+        groups[derived_window(derivation, k)].append(image)
     return [
         SoftcopyVOILUTTransformation(
             window_center=DSfloat(window.center, auto_format=True),
@@ -112,9 +97,3 @@ def _windows(
         )
         for window, members in groups.items()
     ]
-
-
-def _in_stored_values(window: Window, header: Dataset) -> Window:
-    slope, intercept = _scale_of(header)
-    # PS3.3 C.11.2.1.2: a width is at least 1
-    return Window((window.center - intercept) / slope, max(window.width / slope, 1.0), window.function)

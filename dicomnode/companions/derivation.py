@@ -20,7 +20,7 @@ class Derivation:
 
     source: what the pipeline was given; outcome: what it made of it, on the same grid.
     images: the source image of each slice k; derived: the header, without pixels, of the derived image of each slice k.
-    part: which of the job's stacks this is, from 0.
+    part: which time frame of the derived series this is, from 0. Which stack of the job it is, the job's facts say.
     """
 
     source: Volume
@@ -30,6 +30,11 @@ class Derivation:
     derived: tuple[Dataset, ...]
     job: JobFacts
     part: int = 0
+
+    @property
+    def content_qualification(self) -> str:
+        """RESEARCH or PRODUCT, as the derived images themselves say (C22): a research source makes it RESEARCH."""
+        return str(self.derived[0].get("ContentQualification") or "RESEARCH")
 
     def series_uid(self, role: str) -> str:
         """The UID of the series that holds the objects of this role (DERIVED_SERIES U2)."""

@@ -44,3 +44,14 @@ def _on_grid(headers: Sequence[Dataset], derivation: Derivation) -> list[Dataset
         if geometry.is_even:  # said of a single slice too: highdicom 0.28.2 would write 1.0 there
             header.SpacingBetweenSlices = f"{geometry.spacing_mm[0]:.10g}"
     return list(headers)
+
+
+def of_one_pixel(headers: Sequence[Dataset]) -> list[Dataset]:
+    """The headers as of images of a single pixel.
+
+    highdicom holds the pixels of an object several times at once. It is given one pixel a frame, to make everything
+    but the pixels; those are written when the file is.
+    """
+    for header in headers:
+        header.Rows = header.Columns = 1
+    return list(headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -26,10 +27,10 @@ from pydicom.uid import (
 
 from dicomnode import iods, provenance
 from dicomnode.companions.derivation import Derivation
-from dicomnode.companions.references import check_references, check_texts, settle_uids
+from dicomnode.companions.pixel_element import PIXELS, Pixels
+from dicomnode.companions.references import check_references, check_texts, references_of, settle_uids
 from dicomnode.derived_instance import DerivedInstance
-from dicomnode.description import LARGEST_IS, image_comments, laterality
-from dicomnode.description import series_number as derived_series_number
+from dicomnode.description import image_comments, laterality, series_number_beside
 from dicomnode.errors import OutputFault
 from dicomnode.iod_tables import tables
 from dicomnode.source_image import SourceImage
@@ -97,7 +98,6 @@ OF_THE_DERIVED = _tags(
 OF_THE_SOURCE = ("TimezoneOffsetFromUTC", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName")
 OF_THE_SOURCE_SERIES = ("BodyPartExamined", "RequestAttributesSequence")
 HISTORY = ("ContributingEquipmentSequence", "CodingSchemeIdentificationSequence")
-PIXELS = ("PixelData", "FloatPixelData")
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 LONGEST_DESCRIPTION = 64
 
@@ -130,12 +130,14 @@ def harmonise(
     description: str,
     number: int = 1,
     companions: Sequence[DerivedInstance] = (),
+    pixels: Pixels | None = None,
 ) -> DerivedInstance:
     """The object, built over neutral headers, as the number-th instance of its role's series; `made` is used up.
 
-    `description` ends the Series Description. `companions`: the other objects of the job that it refers to. The same
-    object gives the same bytes, also where highdicom put random UIDs. Raises OutputFault when the object would not be
-    the source's patient and study, or refers to what it was not made of.
+    `description` ends the Series Description. `companions`: the other objects of the job that it refers to. `pixels`:
+    those that the file gets in place of its own. The same object gives the same bytes, also where highdicom put random
+    UIDs. Raises OutputFault when the object would not be the source's patient and study, or refers to what it was not
+    made of.
     """
     series_uid, instance_uid = derivation.series_uid(role), derivation.instance_uid(role, number=number)
     sop_class_uid = str(made.SOPClassUID)
@@ -144,17 +146,21 @@ def harmonise(
     _forget_what_highdicom_says(made)
     said = {"SOPInstanceUID": instance_uid, "SeriesInstanceUID": series_uid, "InstanceNumber": number}
     said |= _said_of_every_object(derivation, sop_class_uid, role=role, words=description)
+    if sop_class_uid in IMAGES and references_of(made) & burned_in(derivation):
+        said["BurnedInAnnotation"] = "YES"  # what stands in the pixels of an image may stand in what it was made to
     for keyword, value in said.items():
         setattr(made, keyword, value)
     settle_uids(made, derivation)
     check_references(made, derivation, companions)
     check_texts(made)
+    if pixels is not None:
+        for tag in iods.tags(PIXELS) & set(made.keys()):
+            del made[tag]
     correct_ambiguous_vr(made, True)
     elements = encoded(made) | encoded(_of_the_source(derivation, sop_class_uid))
-    for tag in iods.tags(PIXELS) & set(made.keys()):  # one copy less in memory of what may be hundreds of megabytes
-        del made[tag]
-    content = part10_file(elements, sop_class_uid=sop_class_uid, sop_instance_uid=instance_uid)
-    _check_subject(content, derivation)
+    head = part10_file(elements, sop_class_uid=sop_class_uid, sop_instance_uid=instance_uid)
+    _check_subject(head, derivation)
+    content = head if pixels is None else pixels.behind(head)
     return DerivedInstance(instance_uid, series_uid, sop_class_uid, str(ExplicitVRLittleEndian), content)
 
 
@@ -194,8 +200,16 @@ def _said_of_every_object(derivation: Derivation, sop_class_uid: str, *, role: s
     if sop_class_uid in WITH_GENERAL_SERIES:
         said |= _side(first, sop_class_uid)
     if sop_class_uid in IMAGES:
-        said["ImageComments"] = image_comments(derivation.card, job)
+        said["ImageComments"] = image_comments(
+            derivation.card, replace(job, content_qualification=derivation.content_qualification)
+        )
     return said
+
+
+def burned_in(derivation: Derivation) -> set[str]:
+    """The source and derived images that say that something identifying may stand in their pixels (C21)."""
+    sources = {i.sop_instance_uid for i in derivation.images if i.text("BurnedInAnnotation") == "YES"}
+    return sources | {str(h.SOPInstanceUID) for h in derivation.derived if h.get("BurnedInAnnotation") == "YES"}
 
 
 def _side(first: SourceImage, sop_class_uid: str) -> dict[str, str]:
@@ -210,12 +224,10 @@ def _side(first: SourceImage, sop_class_uid: str) -> dict[str, str]:
 
 
 def series_number(derivation: Derivation, role: str) -> int:
-    """A number that no other series of the job has: the derived series' number and three digits more (C7)."""
-    of_role = 500 + 10 * derivation.part + ROLES.index(role)
-    number = derived_series_number(derivation.images[0], derivation.card, derivation.job) * 1000 + of_role
-    if number <= LARGEST_IS:
-        return number
-    return (derivation.job.series_number_offset + derivation.card.ordinal) * 1000 + of_role
+    """A number that no other series of the job has, whichever stack, time frame and role it is of (C7)."""
+    return series_number_beside(
+        derivation.images[0], derivation.card, derivation.job, frame=derivation.part, place=ROLES.index(role)
+    )
 
 
 def series_description(derivation: Derivation, words: str) -> str:

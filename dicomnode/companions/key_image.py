@@ -119,7 +119,8 @@ def _capture(derivation: Derivation, k: int, number: int) -> Dataset:
     made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
     made.ConversionType = "WSD"
     made.ImageType = ["DERIVED", "SECONDARY"]
-    made.BurnedInAnnotation = "NO"  # words and numbers of the node, nothing of the patient
+    # words and numbers of the node, nothing of the patient; `harmonise` says YES where the image shown says so (C21)
+    made.BurnedInAnnotation = "NO"
     made.DerivationDescription = provenance.ascii_text(
         f"Source, result and difference side by side. {statements.headline(derivation)}", longest=1000
     )

@@ -85,6 +85,11 @@ def check_references(made: Dataset, derivation: Derivation, companions: Sequence
             raise OutputFault("C14", f"{element.keyword} {element.value} is neither the source's nor the job's")
 
 
+def references_of(made: Dataset) -> set[str]:
+    """The SOP Instance UIDs of all that the object refers to."""
+    return {str(element.value) for _, element in _elements(made) if element.keyword == "ReferencedSOPInstanceUID"}
+
+
 def check_texts(made: Dataset) -> None:
     """Raises OutputFault for a text of ours that is not plain ASCII: it would be misread in another character set."""
     for _, element in _elements(made):

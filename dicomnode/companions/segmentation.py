@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,9 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicomnode.companions.derivation import Derivation
-from dicomnode.companions.grid import source_headers
+from dicomnode.companions.grid import of_one_pixel, source_headers
 from dicomnode.companions.harmonise import MASK, harmonise
+from dicomnode.companions.pixel_element import Pixels
 from dicomnode.derived_instance import DerivedInstance
 from dicomnode.errors import OutputFault
 from dicomnode.provenance import ascii_text
@@ -61,9 +62,10 @@ def segmentation(derivation: Derivation, *, mask_name: str) -> DerivedInstance |
         return None
     number = 1 + sorted(derivation.outcome.masks).index(mask_name)
     meaning = meaning_of(mask_name)
-    made = Segmentation(
-        source_images=source_headers(derivation),
-        pixel_array=mask.astype(np.uint8),
+    headers = of_one_pixel(source_headers(derivation))
+    made: Dataset = Segmentation(
+        source_images=headers,
+        pixel_array=mask.any(axis=(1, 2), keepdims=True).astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_described(derivation, meaning, number)],
         series_instance_uid=derivation.series_uid(MASK),
@@ -78,9 +80,25 @@ def segmentation(derivation: Derivation, *, mask_name: str) -> DerivedInstance |
         content_description=ascii_text(f"{meaning.label} found by {derivation.card.label}", longest=64),
         omit_empty_frames=True,
     )
-    _pad_with_zeros(made)
+    made.Rows, made.Columns = mask.shape[1:]
     _say_3d_only_where_it_is(made, mask, is_even=derivation.source.geometry.is_even)
-    return harmonise(made, derivation, role=MASK, description="masks", number=number)
+    pixels = _bits(mask, _slices_of(made, headers))
+    return harmonise(made, derivation, role=MASK, description="masks", number=number, pixels=pixels)
+
+
+def _slices_of(made: Dataset, headers: Sequence[Dataset]) -> list[int]:
+    """The slice of each frame: highdicom leaves out the empty ones and sorts the frames by their place."""
+    places = {str(header.SOPInstanceUID): k for k, header in enumerate(headers)}
+    sources = (group.DerivationImageSequence[0].SourceImageSequence for group in made.PerFrameFunctionalGroupsSequence)
+    return [places[str(source[0].ReferencedSOPInstanceUID)] for source in sources]
+
+
+def _bits(mask: NDArray[np.bool_], slices: Sequence[int]) -> Pixels:
+    """The mask's frames, one bit a pixel without a gap between frames (PS3.5 8.1.1)."""
+    length = -(-len(slices) * mask[0].size // 8)
+    eights = (slices[first : first + 8] for first in range(0, len(slices), 8))  # eight frames end at a whole byte
+    parts = (np.packbits(mask[eight], bitorder="little").tobytes() for eight in eights)
+    return Pixels("PixelData", "OB", length, parts)
 
 
 def meaning_of(mask_name: str) -> Meaning:
@@ -123,13 +141,6 @@ def _algorithm(card: Card) -> AlgorithmIdentificationSequence:
         parameters={"method": ascii_text(card.method, longest=64)}
         | {ascii_text(name, longest=64): ascii_text(str(value), longest=200) for name, value in card.settings.items()},
     )
-
-
-def _pad_with_zeros(made: Dataset) -> None:
-    """The byte that makes the length even is zero (PS3.5 8.1.1); highdicom 0.28.2 writes the digit 0 there."""
-    bits = int(made.NumberOfFrames) * int(made.Rows) * int(made.Columns)
-    content = made.PixelData
-    made.PixelData = content[: -(-bits // 8)].ljust(len(content), b"\0")
 
 
 def _say_3d_only_where_it_is(made: Dataset, mask: NDArray[np.bool_], *, is_even: bool) -> None:

@@ -20,7 +20,7 @@ def headline(derivation: Derivation) -> str:
     """The line that stands on a picture, e.g. "AI: denoised - RESEARCH, not for diagnosis"."""
     caution = (
         "RESEARCH, not for diagnosis"
-        if derivation.job.content_qualification == "RESEARCH"
+        if derivation.content_qualification == "RESEARCH"
         else "compare with the source images"
     )
     synthetic = " - SYNTHETIC, not acquired" if derivation.card.synthetic else ""
@@ -31,7 +31,7 @@ def qualification(derivation: Derivation) -> str:
     """Whether the result may be used for diagnosis."""
     use = (
         "Content qualification: RESEARCH. For research only, not for diagnosis."
-        if derivation.job.content_qualification == "RESEARCH"
+        if derivation.content_qualification == "RESEARCH"
         else "Content qualification: PRODUCT. Not for diagnosis on its own."
     )
     synthetic = " The images are synthetic, not acquired." if derivation.card.synthetic else ""

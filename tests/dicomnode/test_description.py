@@ -7,6 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicomnode import description
+from dicomnode.errors import OutputFault
 from dicomnode.source_image import SourceImage, read_source_image
 from tests.builders_dicom import card_for, job_facts, with_bytes, write_ct_series
 
@@ -46,6 +47,56 @@ def test_c11_image_type_says_derived_by_what_and_keeps_earlier_steps(
 )
 def test_c7_the_series_number_follows_from_the_sources(number: str, expected: int) -> None:
     assert description.series_number(image(SeriesNumber=number), card_for("CT"), job_facts()) == expected
+
+
+def test_c7_the_stacks_of_one_series_have_numbers_of_their_own() -> None:
+    source = image(SeriesNumber="5")
+    numbers = [description.series_number(source, card_for("CT"), job_facts(stack=stack)) for stack in range(3)]
+    assert numbers == [507, 507001, 507002]
+
+
+SOURCE_NUMBERS = ["3", "", "0", "-2", "301", "9999", "10100", "90115", "12345678", "20000000", "21474836", "2147483647"]
+
+
+@pytest.mark.parametrize("number", SOURCE_NUMBERS)
+@pytest.mark.parametrize("ordinal", [1, 7, 99, 100])
+def test_c7_no_two_series_of_a_job_share_a_number_whatever_the_stacks_frames_and_places(
+    number: str, ordinal: int
+) -> None:
+    source, card = image(SeriesNumber=number), card_for("CT", ordinal=ordinal)
+    stacks, frames, places = 40, 60, 9
+    numbers = []
+    for stack in range(stacks):
+        job = job_facts(stack=stack)
+        numbers.append(description.series_number(source, card, job))
+        numbers += [
+            description.series_number_beside(source, card, job, frame=frame, place=place)
+            for frame in range(frames)
+            for place in range(places)
+        ]
+    assert len(set(numbers)) == stacks * (1 + frames * places)
+    assert min(numbers) > 0 and max(numbers) <= 2**31 - 1
+
+
+@pytest.mark.parametrize("stack", [499, 500, 999])
+@pytest.mark.parametrize("frame", [49, 50, 999])
+def test_c7_the_last_numbers_there_are_still_differ(stack: int, frame: int) -> None:
+    source, card = image(SeriesNumber="3"), card_for("CT", ordinal=99)
+    numbers = [description.series_number(source, card, job_facts(stack=one)) for one in (0, stack - 1, stack)]
+    numbers += [
+        description.series_number_beside(source, card, job_facts(stack=one), frame=frame, place=place)
+        for one in (0, stack - 1, stack)
+        for place in (0, 8)
+    ]
+    assert len(set(numbers)) == len(numbers) and max(numbers) <= 2**31 - 1
+
+
+def test_c7_where_no_number_is_left_nothing_is_made() -> None:
+    source, card = image(SeriesNumber="3"), card_for("CT")
+    with pytest.raises(OutputFault, match="C7: a job can number 1000 stacks"):
+        description.series_number(source, card, job_facts(stack=1000))
+    with pytest.raises(OutputFault, match="C7"):
+        description.series_number_beside(source, card, job_facts(), frame=1000, place=0)
 
 
 def test_c8_the_description_is_the_sources_cut_and_ours_in_64_characters(tmp_path: Path) -> None:

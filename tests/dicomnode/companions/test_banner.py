@@ -50,7 +50,6 @@ def test_the_words_stand_over_every_derived_image(tmp_path: Path) -> None:
         ("CT", "", {}),
         ("CT", "", {"WindowCenter": ["50", "-600"], "WindowWidth": ["350", "1500"]}),
         ("CT", "", {"slices": 1, "rows": 9, "columns": 7}),
-        ("PT", "", {}),
         ("PT", "", {"slices": 1}),
         ("MR", "", {}),
         ("MR", "", {"WindowCenter": None, "WindowWidth": None}),
@@ -86,8 +85,9 @@ def shown(made: Dataset, derivation: Derivation, k: int, value: float) -> float:
 
 
 @pytest.mark.parametrize("modality", ["CT", "PT", "MR"])
-def test_every_image_is_shown_by_its_own_window_whatever_its_slope(tmp_path: Path, modality: str) -> None:
-    derivation = phantom_derivation(tmp_path / "s", modality)
+def test_every_image_is_shown_by_its_own_window_in_the_images_own_unit(tmp_path: Path, modality: str) -> None:
+    options = {"slices": 1} if modality == "PT" else {}
+    derivation = phantom_derivation(tmp_path / "s", modality, **options)
     made = banner_of(derivation)
     for k, header in enumerate(derivation.derived):
         center, width = float(header.WindowCenter), float(header.WindowWidth)
@@ -95,18 +95,32 @@ def test_every_image_is_shown_by_its_own_window_whatever_its_slope(tmp_path: Pat
         assert shown(made, derivation, k, center + width / 2) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_pet_slices_with_slopes_of_their_own_share_no_modality_lut(tmp_path: Path) -> None:
+def test_every_banner_has_the_modality_lut_of_its_images_whether_a_viewer_takes_it_from_here_or_there(
+    tmp_path: Path,
+) -> None:
+    for modality, options in (("CT", {}), ("PT", {"slices": 1}), ("MR", {})):
+        derivation = phantom_derivation(tmp_path / modality, modality, **options)
+        made = banner_of(derivation)
+        for header in derivation.derived:
+            assert made.get("RescaleSlope") == header.get("RescaleSlope")
+            assert made.get("RescaleIntercept") == header.get("RescaleIntercept")
+
+
+def test_pet_slices_with_slopes_of_their_own_get_no_banner_rather_than_windows_in_stored_values(
+    tmp_path: Path,
+) -> None:
     derivation = phantom_derivation(tmp_path / "s", "PT")
     assert len({header.RescaleSlope for header in derivation.derived}) > 1
-    assert "RescaleSlope" not in banner_of(derivation)
-    assert float(banner_of(phantom_derivation(tmp_path / "ct")).RescaleSlope) == 1
+    assert banner(derivation) is None
 
 
-def test_slopes_of_both_signs_get_no_banner_rather_than_a_wrong_one(tmp_path: Path) -> None:
+def test_pet_slices_of_one_slope_get_a_banner(tmp_path: Path) -> None:
     derivation = phantom_derivation(tmp_path / "s", "PT")
     headers = [Dataset(header) for header in derivation.derived]
-    headers[1].RescaleSlope = "-0.5"
-    assert banner(replace(derivation, derived=tuple(headers))) is None
+    for header in headers:
+        header.RescaleSlope = "0.5"
+    made = banner_of(replace(derivation, derived=tuple(headers)))
+    assert (made.RescaleSlope, made.RescaleIntercept) == (0.5, 0)
 
 
 def test_an_mr_that_is_dark_where_high_stays_so(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from dicomnode.companions.grid import derived_headers, source_headers
+from dicomnode.companions.grid import derived_headers, of_one_pixel, source_headers
 from dicomnode.errors import OutputFault
 from tests.builders_companions import phantom_derivation
 
@@ -58,3 +58,12 @@ def test_a_source_without_a_frame_of_reference_is_a_fault(tmp_path: Path) -> Non
         image.dataset.FrameOfReferenceUID = ""
     with pytest.raises(OutputFault, match="FrameOfReferenceUID"):
         source_headers(derivation)
+
+
+def test_headers_of_one_pixel_keep_their_places(tmp_path: Path) -> None:
+    derivation = phantom_derivation(tmp_path / "s")
+    small = of_one_pixel(source_headers(derivation))
+    assert {(header.Rows, header.Columns) for header in small} == {(1, 1)}
+    for header, image in zip(small, derivation.images, strict=True):
+        assert header.ImagePositionPatient == image.dataset.ImagePositionPatient
+        assert image.dataset.Rows == 64, "the source's own header is as it was"

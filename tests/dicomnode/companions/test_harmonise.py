@@ -18,8 +18,11 @@ from pydicom.uid import (
 
 from dicomnode.companions.derivation import Derivation
 from dicomnode.companions.harmonise import ROLES, harmonise, neutral_dataset, neutral_derived, series_number
+from dicomnode.companions.key_image import key_images
+from dicomnode.companions.parametric_map import change_map
 from dicomnode.companions.segmentation import segmentation
 from dicomnode.derived_instance import DerivedInstance
+from dicomnode.description import series_number as derived_series_number
 from dicomnode.errors import OutputFault
 from dicomnode.input_gate import Allowed
 from dicomnode.iods import tags
@@ -28,7 +31,7 @@ from dicomnode.uids import IMPLEMENTATION_CLASS_UID
 from dicomnode.verbatim import encoded, verbatim_elements
 from tests.builders_companions import derivation_from, phantom_derivation, read, written
 from tests.builders_dicom import card_for, with_bytes, write_ct_series
-from tests.validators import errors
+from tests.validators import errors, unexpected
 
 CHARACTER_SETS = {
     "ISO 2022 IR 58": (["", "ISO 2022 IR 58"], b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"),
@@ -160,10 +163,16 @@ def test_c2_modules_of_the_study_come_whole_and_what_is_the_series_own_does_not(
 
 
 def test_c7_no_two_series_of_a_job_share_a_number(tmp_path: Path) -> None:
-    derivation = phantom_derivation(tmp_path / "s")
-    parts = [replace(derivation, part=part) for part in range(3)]
-    numbers = [series_number(part, role) for part in parts for role in ROLES] + [derivation.derived[0].SeriesNumber]
-    assert len(set(numbers)) == 3 * len(ROLES) + 1
+    derivation = phantom_derivation(tmp_path / "s", slices=1, rows=16, columns=16)
+    first, numbers, stacks, frames = derivation.images[0], list[int](), 40, 60
+    for stack in range(stacks):
+        job = replace(derivation.job, stack=stack)
+        numbers.append(derived_series_number(first, derivation.card, job))
+        parts = [replace(derivation, job=job, part=part) for part in range(frames)]
+        numbers += [series_number(part, role) for part in parts for role in ROLES]
+    assert len(set(numbers)) == stacks * (1 + frames * len(ROLES))
+    assert min(numbers) > 0 and max(numbers) <= 2**31 - 1
+    assert numbers[: 1 + len(ROLES)] == [307, *range(307500, 307500 + len(ROLES))]
 
 
 @pytest.mark.parametrize("number", [3, 2**31 - 1, None])
@@ -217,6 +226,31 @@ def test_c20_lossy_history_of_any_slice_is_inherited(tmp_path: Path) -> None:
     made = harmonised(derivation, LossyImageCompression="00")
     assert (made.LossyImageCompression, made.LossyImageCompressionRatio) == ("01", 7.5)
     assert "LossyImageCompression" not in harmonised(phantom_derivation(tmp_path / "t"))
+
+
+@pytest.mark.parametrize("said", ["YES", "NO", None])
+def test_c21_masks_and_pictures_of_images_with_burned_in_annotation_say_so_and_stay_valid(
+    tmp_path: Path, said: str | None
+) -> None:
+    derivation = phantom_derivation(tmp_path / "s", BurnedInAnnotation=said)
+    mask = segmentation(derivation, mask_name="metal")
+    assert mask is not None
+    picture, _ = key_images(derivation)
+    for path in written(tmp_path / "made", mask, picture):
+        assert (dcmread(path).get("BurnedInAnnotation") == "YES") == (said == "YES")
+        assert unexpected(path) == []
+
+
+def test_c22_a_research_source_makes_all_beside_it_research_whatever_the_job_says(tmp_path: Path) -> None:
+    derivation = phantom_derivation(tmp_path / "s", job={"content_qualification": "PRODUCT"})
+    research = [Dataset(header) for header in derivation.derived]
+    for header in research:
+        header.ContentQualification = "RESEARCH"
+    of_research = replace(derivation, derived=tuple(research))
+    made = change_map(of_research)
+    assert made is not None
+    for dataset in (read(made), harmonised(of_research)):
+        assert dataset.ContentQualification == "RESEARCH" and "For research only" in dataset.ImageComments
 
 
 def test_c22_c23_c24_marks_are_those_of_the_derived_images(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from dicomnode.companions.key_image import key_images, key_picture
 from inference.pipeline import Outcome
@@ -70,6 +71,15 @@ def test_a_picture_is_a_secondary_capture_of_rgb_without_burned_in_identity(tmp_
         document.ContentDate,
         document.ContentTime,
     )
+
+
+def test_c21_a_picture_of_an_image_with_burned_in_annotation_says_so_and_another_does_not(tmp_path: Path) -> None:
+    def burned_in(k: int, dataset: Dataset) -> None:
+        dataset.BurnedInAnnotation = "YES" if k == 7 else "NO"
+
+    derivation = phantom_derivation(tmp_path / "s", slices=8, outcome_of=changed_everywhere, each=burned_in)
+    *pictures, _ = (read(instance) for instance in key_images(derivation))
+    assert [picture.BurnedInAnnotation for picture in pictures] == ["YES", "NO", "NO"]
 
 
 def test_nothing_that_names_the_patient_is_drawn(tmp_path: Path) -> None:

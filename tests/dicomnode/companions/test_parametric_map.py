@@ -1,5 +1,6 @@
 """Change and uncertainty as Parametric Maps: right place, right values, right unit, valid."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,10 @@ import highdicom
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import FileDataset
+from pydicom import Dataset, FileDataset
 
 from dicomnode.companions.derivation import Derivation
-from dicomnode.companions.parametric_map import UNITS, change_map, uncertainty_map
+from dicomnode.companions.parametric_map import UNITS, MapLeftOut, change_map, uncertainty_map
 from dicomnode.derived_instance import DerivedInstance
 from dicomnode.errors import OutputFault
 from inference.pipeline import Outcome
@@ -113,6 +114,24 @@ def test_the_change_map_spans_the_changed_slices_only(tmp_path: Path) -> None:
     assert np.count_nonzero(values_of(dataset)) == 2
 
 
+@pytest.mark.parametrize("kind", MAPS)
+def test_c21_a_map_of_images_with_burned_in_annotation_is_left_out_as_it_cannot_say_so(
+    tmp_path: Path, kind: str
+) -> None:
+    def burned_in(k: int, dataset: Dataset) -> None:
+        dataset.BurnedInAnnotation = "YES" if k == 1 else "NO"
+
+    with pytest.raises(MapLeftOut, match=f"no {kind} map: an image has burned in annotation"):
+        MAPS[kind](phantom_derivation(tmp_path / "s", each=burned_in))
+
+
+def test_c21_an_annotation_in_a_slice_that_the_map_does_not_show_does_no_harm(tmp_path: Path) -> None:
+    def burned_in(k: int, dataset: Dataset) -> None:
+        dataset.BurnedInAnnotation = "YES" if k == 0 else "NO"
+
+    assert map_of(phantom_derivation(tmp_path / "s", each=burned_in), "change").BurnedInAnnotation == "NO"
+
+
 def test_nothing_changed_is_no_map(tmp_path: Path) -> None:
     assert change_map(phantom_derivation(tmp_path / "s", outcome_of=changed_by(0.0))) is None
 
@@ -162,6 +181,18 @@ def test_the_window_of_a_change_is_symmetrical_and_its_mapping_holds_all_values(
     assert mapping.DoubleFloatRealWorldValueFirstValueMapped == -abs(change)
     assert mapping.DoubleFloatRealWorldValueLastValueMapped == abs(change)
     assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1, 0)
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_making_a_map_takes_no_more_memory_than_one_and_a_half_times_its_size(tmp_path: Path, kind: str) -> None:
+    derivation = phantom_derivation(tmp_path / "s", slices=24, rows=384, columns=384)
+    small = MAPS[kind](phantom_derivation(tmp_path / "t"))  # what is loaded once for all stays out of the figures
+    tracemalloc.start()
+    made = MAPS[kind](derivation)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert small is not None and made is not None and len(made.content) > 10_000_000
+    assert peak < 1.5 * len(made.content)
 
 
 def test_s3_units_and_quantities_are_said_in_codes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from dicomnode.companions import statements
 from dicomnode.companions.derivation import Derivation
@@ -16,9 +17,19 @@ from tests.builders_dicom import card_for
 def test_the_headline_warns_that_it_is_research(tmp_path: Path) -> None:
     derivation = phantom_derivation(tmp_path / "s", card=card_for("CT", label="denoised"))
     assert statements.headline(derivation) == "AI: denoised - RESEARCH, not for diagnosis"
-    product = replace(derivation, job=replace(derivation.job, content_qualification="PRODUCT"))
+    product = phantom_derivation(tmp_path / "p", card=derivation.card, job={"content_qualification": "PRODUCT"})
     assert statements.headline(product) == "AI: denoised - compare with the source images"
     assert "PRODUCT" in statements.qualification(product) and "RESEARCH" in statements.qualification(derivation)
+
+
+def test_c22_words_follow_the_derived_images_not_the_job(tmp_path: Path) -> None:
+    derivation = phantom_derivation(tmp_path / "s", job={"content_qualification": "PRODUCT"})
+    research = [Dataset(header) for header in derivation.derived]
+    for header in research:
+        header.ContentQualification = "RESEARCH"  # as the images of a research source are
+    of_research = replace(derivation, derived=tuple(research))
+    assert "RESEARCH, not for diagnosis" in statements.headline(of_research)
+    assert "RESEARCH. For research only" in statements.qualification(of_research)
 
 
 def test_a_synthetic_image_is_called_so(tmp_path: Path) -> None:

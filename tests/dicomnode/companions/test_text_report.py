@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicomnode.companions.report import measurement_report
 from dicomnode.companions.text_report import text_report
 from inference.pipeline import Outcome
 from inference.volume import Unit, Volume
-from tests.builders_companions import phantom_derivation, read, written
-from tests.builders_dicom import card_for
+from tests.builders_companions import derivation_from, phantom_derivation, read, written
+from tests.builders_dicom import card_for, with_bytes, write_ct_series
 from tests.validators import dcmftest, dsrdump, unexpected
 
 
@@ -75,6 +76,30 @@ def test_a_job_without_measurements_masks_and_notes_still_has_its_page(tmp_path:
     derivation = phantom_derivation(tmp_path / "s", slices=1, outcome_of=lambda source: Outcome(source))
     (path,) = written(tmp_path / "made", text_report(derivation))
     assert "0 of 1 slices were passed through unchanged." in "\n".join(dsrdump(path)) and unexpected(path) == []
+
+
+NAMES = {
+    "Japanese": (["", "ISO 2022 IR 87"], b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"),
+    "Chinese": (["", "ISO 2022 IR 58"], b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"),
+}
+
+
+@pytest.mark.parametrize("language", NAMES)
+def test_k1_dcmtk_reads_the_page_and_the_measurements_of_a_patient_whose_name_needs_escapes(
+    tmp_path: Path, language: str
+) -> None:
+    character_set, name = NAMES[language]
+    assert len(name) % 2 == 0
+    placeholder = "P^" + "x" * (len(name) - 2)
+    files = write_ct_series(tmp_path / "s", PatientName=placeholder, SpecificCharacterSet=character_set)
+    for file in files:
+        with_bytes(file, placeholder.encode(), name)
+    derivation = derivation_from(files)
+    reports = text_report(derivation), measurement_report(derivation, segmentations={})
+    for path in written(tmp_path / "made", *reports):
+        text = "\n".join(dsrdump(path))
+        assert f"Patient             : {name.decode('latin-1').strip()} (O" in text
+        assert "metal volume" in text and unexpected(path) == []
 
 
 def test_the_same_work_gives_the_same_bytes(tmp_path: Path) -> None:
