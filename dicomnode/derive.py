@@ -17,11 +17,14 @@ from dicomnode.derived_header import (
     DerivedSlice,
     character_set_to_declare,
     image_elements,
+    is_made_of_synthetic,
     series_elements,
+    settled_facts,
 )
 from dicomnode.derived_instance import DerivedInstance as DerivedInstance
 from dicomnode.errors import OutputFault
-from dicomnode.gate.output_gate import check_instance, check_outcome
+from dicomnode.gate.output_gate import check_instance, check_outcome, check_series
+from dicomnode.gate.series_rules import Members
 from dicomnode.iods import SOP_CLASS_OF
 from dicomnode.provenance import JobFacts as JobFacts
 from dicomnode.source_image import SourceImage
@@ -47,7 +50,8 @@ def derive_frames(frames: Sequence[Stack], card: Card, *, job: JobFacts) -> Iter
     """One derived series of all time frames (a dynamic or gated PET has several), in frame and slice order.
 
     The same input gives the same bytes. Raises OutputFault before the first instance when an outcome as a whole fails
-    the output gate, and at an instance that fails it: nothing of the series may be used then.
+    the output gate, at an instance that fails it, and after the last where the instances do not make one series:
+    nothing of the series may be used then.
     """
     for outcome, images in frames:
         check_outcome(outcome, card, images)
@@ -87,11 +91,11 @@ def _series_of(frames: Sequence[Stack], card: Card, job: JobFacts) -> DerivedSer
         LOG.warning("derive: series %s declares %s for a source that names no character set", series_uid, declared)
     return DerivedSeries(
         card,
-        job,
+        settled_facts(job, images),
         series_uid,
         tuple(tuple(stack) for _, stack in frames),
         window=window,
-        is_synthetic=card.synthetic or any(image.text("SyntheticData") == "YES" for image in images),
+        is_synthetic=card.synthetic or is_made_of_synthetic(images),
         character_set=declared,
     )
 
@@ -99,9 +103,11 @@ def _series_of(frames: Sequence[Stack], card: Card, job: JobFacts) -> DerivedSer
 def _instances(frames: Sequence[Stack], series: DerivedSeries) -> Iterator[DerivedInstance]:
     numbers = iter(description.instance_numbers([image for stack in series.stacks for image in stack]))
     indices = iter(description.image_indices(series.stacks))
+    members = Members()
     for outcome, images in frames:
         for k in range(len(images)):
-            yield _instance(outcome, images, k, series, number=next(numbers), index=next(indices))
+            yield _instance(outcome, images, k, series, members, number=next(numbers), index=next(indices))
+    check_series(members, [image for stack in series.stacks for image in stack], series.card)
 
 
 def _instance(
@@ -109,6 +115,7 @@ def _instance(
     images: Sequence[SourceImage],
     k: int,
     series: DerivedSeries,
+    members: Members,
     *,
     number: int,
     index: int,
@@ -141,7 +148,7 @@ def _instance(
     sop_class_uid = SOP_CLASS_OF[card.result_modality]
     elements = encoded([*series_elements(series, image), *of_image, _pixel_data(stored)])
     content = part10_file(elements, sop_class_uid=sop_class_uid, sop_instance_uid=instance_uid)
-    check_instance(content, card, image, values=values, outside=outside)
+    members.add(check_instance(content, card, image, values=values, outside=outside, of_synthetic=series.is_synthetic))
     return DerivedInstance(
         instance_uid, series.series_uid, sop_class_uid, str(ExplicitVRLittleEndian), content, stored.clipped
     )

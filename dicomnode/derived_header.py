@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydicom.datadict import dictionary_VR
@@ -16,7 +16,7 @@ from dicomnode.provenance import JobFacts
 from dicomnode.source_image import SourceImage
 from dicomnode.stored_values import StoredSlice
 from dicomnode.uids import MANUFACTURER, MODEL_NAME, device_uid
-from dicomnode.verbatim import Element, holds_more_than_ascii
+from dicomnode.verbatim import TEXT_VRS, Element, holds_more_than_ascii
 from inference.pipeline import Card
 
 UNCHANGED = "This slice was passed through unchanged."
@@ -66,6 +66,17 @@ class DerivedSlice:
     stored: StoredSlice
     padding: int | None
     unchanged: bool
+
+
+def settled_facts(job: JobFacts, images: Sequence[SourceImage]) -> JobFacts:
+    """The job's facts as they hold for these images: what is made of an image for research is for research (C22)."""
+    is_research = any(image.text("ContentQualification") == "RESEARCH" for image in images)
+    return replace(job, content_qualification="RESEARCH") if is_research else job
+
+
+def is_made_of_synthetic(images: Sequence[SourceImage]) -> bool:
+    """Whether one of the source series' images says that it is synthetic: then all that is derived of it is (C23)."""
+    return any(image.text("SyntheticData") == "YES" for image in images)
 
 
 def character_set_to_declare(images: Sequence[SourceImage], card: Card, job: JobFacts) -> str:
@@ -123,26 +134,21 @@ def series_elements(series: DerivedSeries, image: SourceImage) -> list[Element]:
         made |= {"SeriesDate": date, "SeriesTime": time, "PatientPosition": patient_position(image)}
     kept, _ = iods.kept_tags(card.modality, target)
     wanted, _ = iods.kept_tags(target, target)
-    left_out = {"Laterality", "PatientPosition"} | _conditions_not_met(image, target)
-    if target != "PT":  # PS3.3 C.7.3.1.1.2: either the position or the codes
-        left_out |= {"PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"}
-    return _merged(image, kept, wanted, made, left_out=left_out, target=target)
+    return _merged(image, kept, wanted, made, left_out=not_copied(image, card.modality, target), target=target)
 
 
 def image_elements(series: DerivedSeries, one: DerivedSlice) -> list[Element]:
     """What differs from image to image, but for the pixels."""
     card, image, target = series.card, one.sources[0], series.card.result_modality
     kept, wanted = (iods.kept_tags(modality, target)[1] for modality in (card.modality, target))
-    made, left_out = _made_for_image(series, one), _conditions_not_met(image, target)
+    made, left_out = _made_for_image(series, one), not_copied(image, card.modality, target)
     if series.character_set and not image.raw("SpecificCharacterSet"):
         made["SpecificCharacterSet"] = series.character_set.split("\\")
-    if not (series.keeps_modality and description.keeps_window(image)):
-        left_out |= set(description.WINDOW)
+    if left_out.issuperset(description.WINDOW):
         made |= series.window
     elements = _merged(image, kept, wanted, made, left_out=left_out, target=target)
     if target == "MR":  # the stored scale is the source's, so is the way back from it (M2)
-        extended = iods.tags(iods.MR_EXTENDED)
-        elements += [image.elements[tag] for tag in sorted(extended) if tag in image.elements]
+        elements += _of_the_stored_scale(image)
     if target == "PT":  # Philips' scale factors, the only private elements there are (P6)
         elements += [element for tag, element in image.elements.items() if tag >> 16 == 0x7053]
     return elements
@@ -202,6 +208,40 @@ def _of_pet(series: DerivedSeries, image: SourceImage) -> dict[str, Any]:
     return made
 
 
+def not_copied(image: SourceImage, modality: str, target: str) -> frozenset[str]:
+    """What a derived image of `target` does not take over as it is, though its source of `modality` may have it."""
+    left_out = {"Laterality", "PatientPosition"} | _conditions_not_met(image, target)
+    if target != "PT":  # PS3.3 C.7.3.1.1.2: either the position or the codes
+        left_out |= {"PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"}
+    if modality != target or not description.keeps_window(image):
+        left_out |= set(description.WINDOW)
+    return frozenset(left_out)
+
+
+def _of_the_stored_scale(image: SourceImage) -> list[Element]:
+    """What senders add to the MR Image object, without what is empty.
+
+    Of slope and intercept both or none (PS3.3 C.11.1): the one that the source does not say changes nothing, and is
+    written, or both are left out where neither changes anything.
+    """
+    kept = {tag: image.elements[tag] for tag in iods.tags(iods.MR_EXTENDED) & image.elements.keys()}
+    kept = {tag: element for tag, element in kept.items() if _says_something(element)}
+    (slope,), (intercept,) = iods.tags(["RescaleSlope"]), iods.tags(["RescaleIntercept"])
+    if (slope in kept) != (intercept in kept):
+        if image.number("RescaleSlope") in (None, 1.0) and not image.number("RescaleIntercept"):
+            kept.pop(slope, None)
+            kept.pop(intercept, None)
+        else:
+            kept.setdefault(slope, DataElement(slope, "DS", "1"))
+            kept.setdefault(intercept, DataElement(intercept, "DS", "0"))
+    return [kept[tag] for tag in sorted(kept)]
+
+
+def _says_something(element: Element) -> bool:
+    value = element.value
+    return bool(value.strip(b" \0") if isinstance(value, bytes) and element.VR in TEXT_VRS else value)
+
+
 def _conditions_not_met(image: SourceImage, target: str) -> set[str]:
     """Conditional attributes that the standard forbids here, though senders write them."""
     if target == "PT":
@@ -223,7 +263,7 @@ def _merged(
     wanted: frozenset[int],
     made: Mapping[str, Any],
     *,
-    left_out: set[str],
+    left_out: frozenset[str],
     target: str,
 ) -> list[Element]:
     """What is kept of the source and what is made, with the empty attributes that the object wants present."""

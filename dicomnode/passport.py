@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomnode.codecs import DECODER_OF
+from dicomnode.fingerprints import header_sha256
+from dicomnode.fingerprints import pixel_sha256 as pixel_sha256
 from dicomnode.gate.rules import Finding, asked
 from dicomnode.provenance import JobFacts, parameters_sha256
 from dicomnode.source_image import UNREADABLE, SourceImage
@@ -34,8 +33,13 @@ from storage.jobs import Job
 
 FORMAT, FORMAT_VERSION = "dicomnode-passport", 1
 RULE = "PASSPORT"
+FACTS = (
+    *("ct_pixels", "content_qualification", "apart", "stack", "declared_character_set", "series_number_offset"),
+    *("station_name", "udi", "equipment_purpose"),
+)
+"""What of the job's facts shaped the bytes and stands nowhere else in the body."""
 OTHER_SERIES = "the series' UID does not follow from sources, pipeline, weights and parameters"
-PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+OTHER_ENCODING = "has the same header and pixels in another encoding"
 
 
 class Made(Protocol):
@@ -66,11 +70,20 @@ class Made(Protocol):
         """Sentences for the audit."""
 
 
-def build_passport(job: Job, made: Made, card: Card, facts: JobFacts, *, audit_head: str) -> dict[str, Any]:
+def build_passport(
+    job: Job,
+    made: Made,
+    card: Card,
+    facts: JobFacts,
+    *,
+    audit_head: str,
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The passport's body: nothing in it says who the patient is.
 
     facts: those that the series was derived with. audit_head: the chain's last hash before the row that will hold
-    this body's hash. Reads the source files.
+    this body's hash. headers: SOP Instance UID -> `header_sha256` of what was made; an instance without one can later
+    be known again by its bytes only. Reads the source files.
     """
     return {
         "format": {"name": FORMAT, "version": FORMAT_VERSION},
@@ -86,7 +99,9 @@ def build_passport(job: Job, made: Made, card: Card, facts: JobFacts, *, audit_h
             "rule": job.rule,
             "created_at": job.created_at.astimezone(UTC).isoformat(timespec="microseconds"),
             "generation": facts.generation,
+            "handling": _plain(dict(job.handling)),
         },
+        "facts": {name: _plain(getattr(facts, name)) for name in FACTS},
         "pipeline": {
             "name": card.name,
             "version": card.version,
@@ -99,7 +114,7 @@ def build_passport(job: Job, made: Made, card: Card, facts: JobFacts, *, audit_h
         "source_series_instance_uid": job.series_instance_uid,
         "derived_series_instance_uid": made.images[0].series_instance_uid,
         "sources": _source_entries(made.sources),
-        "derived": [_derived_entry(instance, made.pixels) for instance in (*made.images, *made.beside)],
+        "derived": [_derived_entry(instance, made.pixels, headers or {}) for instance in (*made.images, *made.beside)],
         "measurements": {name: round(float(value), 6) for name, value in made.measurements.items()},
         "notes": list(made.notes),
         "audit_head": audit_head,
@@ -125,45 +140,21 @@ def _source_entry(path: Path, uid: str, frames: list[int]) -> dict[str, Any]:
     entry = {
         "sop_instance_uid": uid,
         "sha256": hashlib.sha256(content).hexdigest(),
+        "header_sha256": header_sha256(dcmread(BytesIO(content), stop_before_pixels=True)),
         "pixel_sha256": pixel_sha256(dcmread(BytesIO(content))),
     }
     return entry | ({"frames": sorted(frames)} if frames else {})
 
 
-def _derived_entry(instance: Instance, pixels: Mapping[str, str | None]) -> dict[str, Any]:
+def _derived_entry(instance: Instance, pixels: Mapping[str, str | None], headers: Mapping[str, str]) -> dict[str, Any]:
     return {
         "series_instance_uid": instance.series_instance_uid,
         "sop_instance_uid": instance.sop_instance_uid,
         "sop_class_uid": instance.sop_class_uid,
         "sha256": instance.sha256,
+        "header_sha256": headers.get(instance.sop_instance_uid),
         "pixel_sha256": pixels.get(instance.sop_instance_uid),
     }
-
-
-def pixel_sha256(dataset: Dataset) -> str | None:
-    """SHA-256 (hex) of an instance's pixels as native little endian ones; None where it has none.
-
-    Lossless re-encoding does not change it. Several samples are taken colour by pixel.
-    """
-    keyword = next((name for name in PIXELS if name in dataset), None)
-    if keyword is None:
-        return None
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    is_native = not syntax.is_encapsulated and syntax.is_little_endian and not dataset.get("PlanarConfiguration")
-    if keyword != "PixelData" or is_native:
-        content = bytes(dataset[keyword].value)
-        return hashlib.sha256(content[: _native_bytes(dataset, keyword)]).hexdigest()
-    decoded, _ = get_decoder(syntax).as_array(dataset, raw=True, decoding_plugin=DECODER_OF.get(syntax, ""))
-    if dataset.BitsAllocated == 1:
-        return hashlib.sha256(np.packbits(decoded.ravel(), bitorder="little").tobytes()).hexdigest()
-    return hashlib.sha256(decoded.astype(decoded.dtype.newbyteorder("<")).tobytes()).hexdigest()
-
-
-def _native_bytes(dataset: Dataset, keyword: str) -> int:
-    """How many bytes the pixels have without the padding to an even length."""
-    bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(keyword, int(dataset.BitsAllocated))
-    samples = int(dataset.get("SamplesPerPixel", 1)) * int(dataset.get("NumberOfFrames") or 1)
-    return (int(dataset.Rows) * int(dataset.Columns) * samples * bits + 7) // 8
 
 
 def canonical(value: object) -> str:
@@ -197,14 +188,27 @@ def exported_passport(body: Mapping[str, Any], entry: Entry) -> str:
     return json.dumps({"body": body, "audit_row": row}, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)
 
 
-def passport_findings(path: Path, files: Mapping[str, Path]) -> tuple[list[Finding], list[str]]:
-    """What `check_passport` gives for a passport's file, and which of the instances it names are not there."""
+@dataclass(frozen=True, slots=True)
+class PassportCheck:
+    """What comparing a passport with files gave.
+
+    missing: instances that it names and that are not there; unsettled: those of which it cannot be said whether they
+    are the same; named: the derived instances that it is about; all by SOP Instance UID.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unsettled: list[str] = field(default_factory=list)
+    named: frozenset[str] = frozenset()
+
+
+def passport_findings(path: Path, files: Mapping[str, Path]) -> PassportCheck:
+    """What a passport's file gives, as `compare_passport`; one that cannot be read is a finding."""
     try:
-        passport = json.loads(path.read_text(encoding="utf-8"))
-        return check_passport(passport, files), missing_files(passport, files)
+        return compare_passport(json.loads(path.read_text(encoding="utf-8")), files)
     except (ValueError, LookupError, TypeError, AttributeError) as fault:
         sentence = f"{path.name} is no passport that can be read ({type(fault).__name__})"
-        return [Finding(RULE, False, sentence)], []
+        return PassportCheck([Finding(RULE, False, sentence)])
 
 
 def missing_files(passport: Mapping[str, Any], files: Mapping[str, Path]) -> list[str]:
@@ -215,6 +219,11 @@ def missing_files(passport: Mapping[str, Any], files: Mapping[str, Path]) -> lis
 
 
 def check_passport(passport: Mapping[str, Any], files: Mapping[str, Path]) -> list[Finding]:
+    """The findings of `compare_passport`; nothing is said of files that are not there."""
+    return compare_passport(passport, files).findings
+
+
+def compare_passport(passport: Mapping[str, Any], files: Mapping[str, Path]) -> PassportCheck:
     """Whether body, audit row and files agree; needs no node. files: SOP Instance UID -> file.
 
     That the row is one of the node's chain only the chain itself shows: `dicomnode audit` with the row's hash.
@@ -225,15 +234,19 @@ def check_passport(passport: Mapping[str, Any], files: Mapping[str, Path]) -> li
     findings = [asked(RULE, (kind["name"], kind["version"]) == (FORMAT, FORMAT_VERSION), "it has an unknown format")]
     findings += _row_findings(body, row)
     findings.append(asked(RULE, _series_uid(body) == body["derived_series_instance_uid"], OTHER_SERIES))
+    unsettled = []
     for role, entries in (("source", body["sources"]), ("derived", body["derived"])):
         for entry in entries:
             path = files.get(entry["sop_instance_uid"])
-            if path is not None:
-                findings.append(_file_finding(role, entry, path))
-    missing = missing_files(passport, files)
-    if missing:
-        findings.append(Finding(RULE, True, f"{len(missing)} of the files it names are not there, e.g. {missing[0]}"))
-    return findings
+            if path is None:
+                continue
+            finding = _file_finding(role, entry, path)
+            if finding is None:
+                unsettled.append(entry["sop_instance_uid"])
+            else:
+                findings.append(finding)
+    named = frozenset(entry["sop_instance_uid"] for entry in body["derived"])
+    return PassportCheck(findings, missing_files(passport, files), unsettled, named)
 
 
 def _row_findings(body: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[Finding]:
@@ -270,20 +283,28 @@ def _series_uid(body: Mapping[str, Any]) -> str:
     )
 
 
-def _file_finding(role: str, entry: Mapping[str, Any], path: Path) -> Finding:
-    """The same bytes; or the same data set or the same pixels, as a PACS may give them back; or another file."""
+def _file_finding(role: str, entry: Mapping[str, Any], path: Path) -> Finding | None:
+    """The same bytes; or the same header and pixels in another encoding, as a PACS may give them back; or another file.
+
+    None where the pixels are the same and the passport does not hold the header's hash.
+    """
     content, uid = path.read_bytes(), entry["sop_instance_uid"]
     if hashlib.sha256(content).hexdigest() == entry["sha256"]:
         return Finding(RULE, True, f"every file that is there has the bytes it names, e.g. {uid}")
     if role == "derived" and _with_our_head(content, entry) == entry["sha256"]:
         return Finding(RULE, True, f"{role} {uid} is the same data set under another file head")
     try:
-        found = pixel_sha256(dcmread(BytesIO(content)))
+        pixels = pixel_sha256(dcmread(BytesIO(content)))
+        header = header_sha256(dcmread(BytesIO(content), stop_before_pixels=True))
     except (*UNREADABLE, OSError) as fault:
         return Finding(RULE, False, f"{role} {uid} is damaged ({type(fault).__name__})")
-    if found is not None and found == entry["pixel_sha256"]:
-        return Finding(RULE, True, f"{role} {uid} has the same pixels in another encoding or under another header")
-    return Finding(RULE, False, f"{role} {uid} is another file than the passport names")
+    if pixels != entry["pixel_sha256"]:
+        return Finding(RULE, False, f"{role} {uid} is another file than the passport names: its pixels differ")
+    if entry.get("header_sha256") is None:
+        return None
+    if header != entry["header_sha256"]:
+        return Finding(RULE, False, f"{role} {uid} is another file than the passport names: it has another header")
+    return Finding(RULE, True, f"{role} {uid} {OTHER_ENCODING}")
 
 
 def _with_our_head(content: bytes, entry: Mapping[str, Any]) -> str:

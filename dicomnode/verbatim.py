@@ -12,6 +12,7 @@ from pydicom.filewriter import write_data_element, write_file_meta_info
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from dicomnode.iods import PHILIPS_PET_CREATOR, PHILIPS_PET_ELEMENTS
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -130,6 +131,17 @@ def _encoded(element: Element) -> bytes:
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_data_element(buffer, element, ["iso8859"])
     return buffer.getvalue()
+
+
+def content_of(element: Element | None) -> bytes:
+    """An element's bytes as Explicit VR Little Endian, a text's without padding, in whatever form it was received."""
+    if element is None:
+        return b""
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+        content = element.value
+    else:
+        content = encoded([element])[int(element.tag)][12 if element.VR in EXPLICIT_VR_LENGTH_32 else 8 :]
+    return content.strip(b" \0") if element.VR in TEXT_VRS or element.VR == "UN" else content
 
 
 def part10_file(elements: Mapping[int, bytes], *, sop_class_uid: str, sop_instance_uid: str) -> bytes:

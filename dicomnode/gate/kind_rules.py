@@ -8,6 +8,7 @@ from itertools import chain
 
 from pydicom.dataset import Dataset
 
+from dicomnode.corrections import names_a_method
 from dicomnode.gate.image_rules import image_findings
 from dicomnode.gate.rules import Finding, asked, is_synthesized, number, text, texts
 
@@ -68,7 +69,7 @@ def _pet(dataset: Dataset) -> Iterator[Finding]:
     yield asked("P3", intercept == 0, "a PET's RescaleIntercept is not 0")
     yield asked("P3", text(dataset, "PhotometricInterpretation") == "MONOCHROME2", "a PET is not MONOCHROME2")
     corrected = texts(dataset, "CorrectedImage")
-    has_method = bool(text(dataset, "AttenuationCorrectionMethod"))
+    has_method = names_a_method(text(dataset, "AttenuationCorrectionMethod"))
     yield asked("P2", not has_method or "ATTN" in corrected, "AttenuationCorrectionMethod without ATTN")
     is_decayed = (text(dataset, "DecayCorrection") or "NONE") != "NONE"
     yield asked("P2", is_decayed == ("DECY" in corrected), "DecayCorrection and CorrectedImage disagree")

@@ -23,8 +23,10 @@ from dicomnode.gate.pixel_rules import (
     stored_values,
 )
 from dicomnode.gate.rules import Finding, asked, items, model_item, number, text, texts
+from dicomnode.gate.series_rules import Members, numbering_findings, series_findings, synthesis_findings
 from dicomnode.gate.source_rules import source_findings
 from dicomnode.iods import SOP_CLASS_OF
+from dicomnode.provenance import ascii_text
 from dicomnode.source_image import SourceImage
 from dicomnode.verbatim import verbatim_elements
 from inference.pipeline import Card, Outcome
@@ -46,19 +48,35 @@ def check_instance(
     *,
     values: NDArray[np.float32],
     outside: NDArray[np.bool_] | None = None,
-) -> None:
+    of_synthetic: bool = False,
+) -> Dataset:
     """One finished file, read back as a receiver would: its pixels are the values, its header holds the rules.
 
-    outside: where the values are the source's own padding, which no range is asked of. Raises OutputFault.
+    outside: where the values are the source's own padding, which no range is asked of. of_synthetic: whether an image
+    of the source series is synthetic. Gives what was read. Raises OutputFault.
     """
     dataset = dcmread(BytesIO(content))
     elements = verbatim_elements(dataset)  # before a text is read (K1)
     _hold_all(file_findings(dataset))
     _hold_all(header_findings(dataset))
     _hold_all(card_findings(dataset, card))
-    _hold_all(source_findings(dataset, elements, image))
+    _hold_all(source_findings(dataset, elements, image, of_synthetic=of_synthetic))
     _hold_all([uid_finding(dataset)])
     _hold_all(pixel_findings(dataset, card, image, values=values, outside=outside))
+    return dataset
+
+
+def check_series(members: Members, images: Sequence[SourceImage], card: Card) -> None:
+    """The instances as one series, when all of them are made; raises OutputFault.
+
+    members: what was read of each by `check_instance`, in the order of `images`, their sources.
+    """
+    is_whole = len(members.all) == len(images)
+    _hold_all([asked("C13", is_whole, f"{len(members.all)} images were made of {len(images)}")])
+    _hold_all(finding for finding, _ in series_findings(members.all))
+    pairs = list(zip(members.all, images, strict=True))
+    _hold_all(finding for finding, _ in numbering_findings(pairs))
+    _hold_all(finding for finding, _ in synthesis_findings(pairs, is_synthesized=card.synthetic))
 
 
 def _hold_all(findings: Iterable[Finding]) -> None:
@@ -145,6 +163,8 @@ def card_findings(dataset: Dataset, card: Card) -> Iterator[Finding]:
     yield asked(
         "C11", texts(dataset, "ImageType")[-1:] == (card.token,), "ImageType does not end with the pipeline's step"
     )
+    step = f"{ascii_text(card.name, longest=64)} {card.version}"
+    yield asked("C12", step in text(dataset, "DerivationDescription"), "DerivationDescription does not name the step")
     most = 1 + 2 * card.context_slices
     count = len(items(dataset, "SourceImageSequence"))
     yield asked("C13", count <= most, f"{count} source images are named, the pipeline reads {most}")

@@ -17,9 +17,9 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from dicomnode.gate.copy_rules import is_same, subject_tags
 from dicomnode.gate.image_rules import UUID_FORM
 from dicomnode.gate.rules import Finding, asked, text
-from dicomnode.gate.source_rules import is_same, subject_tags
 from dicomnode.source_image import SourceImage
 from dicomnode.uids import MANUFACTURER, MODEL_NAME, device_uid
 from dicomnode.verbatim import Element
@@ -42,7 +42,9 @@ NOT_INSTANCES = (
 )
 EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 WITH_QUALIFICATION = frozenset(map(str, (SegmentationStorage, LABEL_MAP, ParametricMapStorage)))
+IMAGES = WITH_QUALIFICATION | {str(SecondaryCaptureImageStorage)}
 ASKED_OF_SOURCE = ("C2", "C28")
+ASKED_OF_DERIVED = ("C21", "C22", "C23")
 
 
 def companion_findings(dataset: Dataset) -> Iterator[Finding]:
@@ -73,8 +75,22 @@ def companion_findings(dataset: Dataset) -> Iterator[Finding]:
     if sop_class_uid in WITH_QUALIFICATION:
         use = text(dataset, "ContentQualification")
         yield asked("C22", use in ("RESEARCH", "PRODUCT"), "ContentQualification is missing")
+    if sop_class_uid in IMAGES:
+        warned = "not for diagnosis" in text(dataset, "ImageComments").lower()
+        yield asked("C24", warned, "ImageComments does not warn against diagnosis")
     if "ContentSequence" in dataset:
         yield from _evidence(dataset)
+
+
+def series_findings_beside(dataset: Dataset, derived: Dataset) -> Iterator[Finding]:
+    """What an object says of itself as the derived images beside it do (C21 to C24)."""
+    for rule, keyword in (("C22", "ContentQualification"), ("C23", "SyntheticData")):
+        same = text(dataset, keyword) == text(derived, keyword)
+        yield asked(rule, same, f"{keyword} is not that of the derived images")
+    if "BurnedInAnnotation" in dataset:
+        burned = text(dataset, "BurnedInAnnotation")
+        is_so = burned == "NO" or (burned == text(derived, "BurnedInAnnotation") == "YES")
+        yield asked("C21", is_so, "BurnedInAnnotation is not as in the derived images")
 
 
 def _evidence(dataset: Dataset) -> Iterator[Finding]:

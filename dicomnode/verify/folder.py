@@ -8,32 +8,35 @@ from itertools import groupby
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import FileDataset
 
-from dicomnode.errors import SeriesUnusable
+from dicomnode.derived_header import UNCHANGED
 from dicomnode.gate.image_rules import file_findings, uid_finding
 from dicomnode.gate.kind_rules import header_findings
-from dicomnode.gate.rules import Finding, model_item, text
-from dicomnode.gate.series_rules import first_source, numbering_findings, series_findings
+from dicomnode.gate.rules import Finding, asked, model_item, text
+from dicomnode.gate.series_rules import (
+    Member,
+    Members,
+    first_source,
+    numbering_findings,
+    series_findings,
+    synthesis_findings,
+)
 from dicomnode.gate.source_rules import rules_asked_of_source, source_findings
-from dicomnode.multiframe.enhanced import source_images
+from dicomnode.passport import RULE as PASSPORT
 from dicomnode.passport import passport_findings
 from dicomnode.source_image import UNREADABLE, SourceImage
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID
 from dicomnode.verbatim import verbatim_elements
-from dicomnode.verify.companions import (
-    ASKED_OF_SOURCE,
-    companion_findings,
-    companion_references,
-    reference_findings,
-    subject_findings,
-)
+from dicomnode.verify.beside import SOURCE_MISSING, Beside, made_by
 from dicomnode.verify.files import FoundFiles, FoundInstance, Progress, found_files
+from dicomnode.verify.lookup import Lookup
 from dicomnode.verify.pixels import PixelAnswers, pixel_answers, range_answers
 from dicomnode.verify.tally import Tally, Verification
 
-KEY_OF_STACK = ("Rows", "Columns", "PixelSpacing", "ImageType", "FrameOfReferenceUID", "EchoTime", "FrameReferenceTime")
-SOURCE_MISSING = "the source image is not there"
+KEY_OF_STACK = ("Rows", "Columns", "ImageType", "FrameOfReferenceUID")
+NEARLY = ("ImageOrientationPatient", "PixelSpacing", "EchoTime", "FrameReferenceTime")
+"""What tells stacks apart by its numbers, however they are written."""
 
 
 def verify_folder(folder: Path, *, sources: Sequence[Path] = (), progress: Progress | None = None) -> Verification:
@@ -44,41 +47,45 @@ def verify_folder(folder: Path, *, sources: Sequence[Path] = (), progress: Progr
     """
     folders = (folder, *sources)
     found = found_files(folders, progress)
-    survey = _Survey(found, progress)
+    tally = Tally()
+    survey = _Survey(found, progress, tally, lookup=Lookup(found, tally))
     for subject, finding in found.findings:
-        survey.tally.add(subject, [finding])
+        tally.add(subject, [finding])
+    beside = Beside(survey.lookup)
     series = []
-    for uid, members in groupby(found.ours(), key=lambda one: one.series_instance_uid):
-        listed = list(members)
-        images = [one for one in listed if one.is_derived_image]
+    ours = found.ours()
+    for uid, members in groupby(ours, key=lambda one: one.series_instance_uid):
+        images = [one for one in members if one.is_derived_image]
         if images:
-            survey.ask_series(uid, images)
+            survey.ask_series(uid, images, beside)
             series.append((uid, len(images)))
-        for companion in listed:
-            if not companion.is_derived_image:
-                survey.ask_companion(companion)
+    for companion in ours:
+        if not companion.is_derived_image:
+            survey.step()
+            missing = beside.ask(companion)
+            survey.miss("C14", companion.sop_instance_uid, missing, "instances that it refers to are not there")
+    beside.ask_changes()
     survey.ask_coverage()
-    for path in found.passports:
-        findings, missing = passport_findings(path, {uid: one.path for uid, one in found.instances.items()})
-        survey.tally.add(path.name, findings)
-        survey.miss("PASSPORT", path.name, missing, "files that the passport names are not there")
+    survey.ask_passports()
     return Verification(
         folders=tuple(str(one) for one in folders),
         files=found.count,
         series=tuple(series),
-        companions=sum(not one.is_derived_image for one in found.ours()),
+        companions=sum(not one.is_derived_image for one in ours),
         passports=len(found.passports),
-        rules=survey.tally.results(),
-        missing=tuple(survey.missing),
+        rules=tally.results(),
+        missing=tuple(survey.lookup.missing),
         notes=(*found.notes, *survey.notes()),
     )
 
 
 @dataclass(slots=True)
 class _Checked:
-    """One derived image that was read: its header, its source, what its pixels gave."""
+    """One derived image that was read: as a member of its series, who made it and how, its source, its pixels."""
 
-    dataset: Dataset
+    member: Member
+    model: str
+    by: str
     source: SourceImage | None
     pixels: PixelAnswers
 
@@ -89,18 +96,17 @@ class _Survey:
 
     found: FoundFiles
     progress: Progress | None
-    tally: Tally = field(default_factory=Tally)
-    missing: dict[str, None] = field(default_factory=dict)
+    tally: Tally
+    lookup: Lookup
     _done: int = 0
     _rewritten: int = 0
-    _sources: dict[Path, list[SourceImage]] = field(default_factory=dict)
     _derived_of: dict[tuple[str, str], dict[tuple[str, int], tuple[object, ...]]] = field(default_factory=dict)
 
     def miss(self, rule: str, subject: str, missing: Iterable[str], why: str) -> None:
         """Instances that a rule needs and that are not there."""
         named = list(missing)
         if named:
-            self.missing |= dict.fromkeys(named)
+            self.lookup.missing |= dict.fromkeys(named)
             self.tally.not_asked(subject, [rule], why)
 
     def notes(self) -> list[str]:
@@ -108,51 +114,56 @@ class _Survey:
         said = f"{self._rewritten} of our files were written again by another program: U6 was not asked of them"
         return [said] if self._rewritten else []
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """One of our files more."""
         self._done += 1
         if self.progress is not None:
             self.progress(self.found.count + self._done, self.found.count + len(self.found.ours()))
 
-    def ask_series(self, series_instance_uid: str, images: Sequence[FoundInstance]) -> None:
+    def ask_series(self, series_instance_uid: str, images: Sequence[FoundInstance], beside: Beside) -> None:
         """One derived series: image by image, then as a whole."""
-        checked = [one for one in map(self._ask_image, images) if one is not None]
+        members = Members()
+        checked = [one for one in (self._ask_image(image, members) for image in images) if one is not None]
         if not checked:
             return
-        for uid, finding in range_answers([(text(one.dataset, "SOPInstanceUID"), one.pixels) for one in checked]):
+        for uid, finding in range_answers([(one.member.uid, one.pixels) for one in checked]):
             if finding is None:
                 self.tally.not_asked(uid, ["T5"], SOURCE_MISSING)
             else:
                 self.tally.add(uid, [finding])
-        for finding, subject in series_findings([one.dataset for one in checked]):
-            self.tally.add(subject or series_instance_uid, [finding])
-        pairs = [(one.dataset, one.source) for one in checked if one.source is not None]
+        findings = list(series_findings(members.all))
+        pairs = [(one.member, one.source) for one in checked if one.source is not None]
         if len(pairs) == len(checked):
-            for finding, subject in numbering_findings(pairs):
-                self.tally.add(subject, [finding])
+            findings += [*numbering_findings(pairs), *synthesis_findings(pairs)]
+        for finding, subject in findings:
+            self.tally.add(subject or series_instance_uid, [finding])
+        known = {one.member.uid: one.pixels.is_unchanged for one in checked}
+        known_of = {uid: bool(one) for uid, one in known.items() if one is not None}
+        beside.remember(series_instance_uid, checked[0].by, members.all, known_of)
         self._remember(checked)
 
-    def _ask_image(self, instance: FoundInstance) -> _Checked | None:
-        self._step()
+    def _ask_image(self, instance: FoundInstance, members: Members) -> _Checked | None:
+        self.step()
         uid = instance.sop_instance_uid
         try:
             dataset = dcmread(instance.path)
             elements = verbatim_elements(dataset)  # before a text is read (K1)
             self.tally.add(uid, [*self._file_findings(dataset), *header_findings(dataset), uid_finding(dataset)])
-            source = self._source_of(first_source(dataset))
+            source = self.lookup.source(first_source(dataset))
             if source is None:
                 self.tally.not_asked(uid, rules_asked_of_source(text(dataset, "Modality")), SOURCE_MISSING)
-            else:
-                self.tally.add(uid, source_findings(dataset, elements, source))
+            else:  # whether another image of the source is synthetic, the series is asked
+                self.tally.add(uid, source_findings(dataset, elements, source, of_synthetic=True))
             pixels = pixel_answers(dataset, source)
-            self.tally.add(uid, pixels.findings)
+            self.tally.add(uid, [*pixels.findings, *_passed_through(dataset, pixels)])
             for rule, why in pixels.not_asked.items():
                 self.tally.not_asked(uid, [rule], why)
         except UNREADABLE as fault:
             self.tally.add(uid, [Finding("READ", False, f"{instance.path.name} is damaged ({type(fault).__name__})")])
             return None
-        if "PixelData" in dataset:
-            del dataset.PixelData
-        return _Checked(dataset, source, pixels)
+        model = model_item(dataset)
+        name = text(dataset if model is None else model, "ManufacturerModelName")
+        return _Checked(members.add(dataset), name, made_by(dataset), source, pixels)
 
     def _file_findings(self, dataset: FileDataset) -> Iterator[Finding]:
         """As of our own file; a program that stores it may write its own head, and says so."""
@@ -160,88 +171,53 @@ class _Survey:
         self._rewritten += not is_own
         return (finding for finding in file_findings(dataset) if is_own or finding.rule != "U6")
 
-    def _source_of(self, named: str) -> SourceImage | None:
-        uid, _, frame = named.partition(" ")
-        there = self.found.instances.get(uid)
-        if there is None:
-            self.missing |= {uid: None} if uid else {}
-            return None
-        images = self._images_of(there.path)
-        return next((image for image in images if not frame or str(image.frame) == frame), None)
-
-    def _images_of(self, path: Path) -> list[SourceImage]:
-        """The images of a file; the last few multi-frame files are kept, as their frames are asked one by one."""
-        if path not in self._sources:
-            while len(self._sources) > 2:
-                self._sources.pop(next(iter(self._sources)))
-            try:
-                self._sources[path] = source_images(path)
-            except SeriesUnusable as fault:
-                self.tally.add(path.name, [Finding("READ", False, f"the source cannot be read: {fault}")])
-                self._sources[path] = []
-        return self._sources[path]
-
     def _remember(self, checked: Sequence[_Checked]) -> None:
         """Which source images the pipeline was given, over all its derived series: a series can have several stacks."""
         for one in checked:
-            if one.source is None:
-                continue
-            model = model_item(one.dataset)
-            by = text(one.dataset if model is None else model, "ManufacturerModelName")
-            stacks = self._derived_of.setdefault((by, one.source.text("SeriesInstanceUID")), {})
-            stacks[one.source.sop_instance_uid, one.source.frame] = _stack_of(one.source)
+            if one.source is not None:
+                stacks = self._derived_of.setdefault((one.model, one.source.text("SeriesInstanceUID")), {})
+                stacks[one.source.sop_instance_uid, one.source.frame] = _stack_of(one.source)
 
     def ask_coverage(self) -> None:
         """Every image of the stacks that were derived has its derived image (C13)."""
-        for (by, series), derived in self._derived_of.items():
+        for (model, series), derived in self._derived_of.items():
             stacks = set(derived.values())
             for there in self.found.of_series(series):
                 if (there.sop_instance_uid, 0) in derived:
                     continue
                 left_out = [
                     image
-                    for image in self._images_of(there.path)
+                    for image in self.lookup.images_of(there.path)
                     if (image.sop_instance_uid, image.frame) not in derived and _stack_of(image) in stacks
                 ]
                 if left_out:
-                    fault = f"{by} derived no image of it, though it did of others of its stack"
+                    fault = f"{model} derived no image of it, though it did of others of its stack"
                     self.tally.add(there.sop_instance_uid, [Finding("C13", False, fault)])
 
-    def ask_companion(self, instance: FoundInstance) -> None:
-        """One object beside a derived series."""
-        self._step()
-        uid = instance.sop_instance_uid
-        try:
-            dataset = dcmread(instance.path, stop_before_pixels=True)
-            elements = verbatim_elements(dataset)
-            self.tally.add(uid, companion_findings(dataset))
-            references = companion_references(dataset)
-            self.tally.add(uid, reference_findings(references, self.found.instances))
-            missing = [one for one in references if one not in self.found.instances]
-            self.miss("C14", uid, missing, "instances that it refers to are not there")
-            source = self._source_behind(references)
-            if source is None:
-                self.tally.not_asked(uid, ASKED_OF_SOURCE, SOURCE_MISSING)
-            else:
-                self.tally.add(uid, subject_findings(elements, source))
-        except UNREADABLE as fault:
-            self.tally.add(uid, [Finding("READ", False, f"{instance.path.name} is damaged ({type(fault).__name__})")])
+    def ask_passports(self) -> None:
+        """Every passport agrees with the files, and every one of our files has a passport that names it."""
+        named: set[str] = set()
+        files = {uid: one.path for uid, one in self.found.instances.items()}
+        for path in self.found.passports:
+            check = passport_findings(path, files)
+            named |= check.named
+            self.tally.add(path.name, check.findings)
+            self.miss(PASSPORT, path.name, check.missing, "files that the passport names are not there")
+            for uid in check.unsettled:
+                why = "the pixels are the same, but the passport does not say which header it had"
+                self.tally.not_asked(uid, [PASSPORT], why)
+        for one in self.found.ours():
+            if one.sop_instance_uid not in named:
+                why = "no passport names it: whether it is as the node made it cannot be said"
+                self.tally.not_asked(one.sop_instance_uid, [PASSPORT], why)
 
-    def _source_behind(self, references: Iterable[str]) -> SourceImage | None:
-        """A source image that the object refers to, itself or by way of a derived image."""
-        there = [self.found.instances[uid] for uid in references if uid in self.found.instances]
-        for one in sorted(there, key=lambda one: one.is_ours):
-            if not one.is_ours:
-                images = self._images_of(one.path)
-                if images:
-                    return images[0]
-            elif one.is_derived_image:
-                source = self._source_of(first_source(dcmread(one.path, stop_before_pixels=True)))
-                if source is not None:
-                    return source
-        return None
+
+def _passed_through(dataset: FileDataset, pixels: PixelAnswers) -> Iterator[Finding]:
+    """An image that is said to be unchanged is (C12)."""
+    if text(dataset, "ImageComments").startswith(UNCHANGED) and pixels.is_unchanged is not None:
+        yield asked("C12", pixels.is_unchanged, "it is said to be unchanged, and is not its source's")
 
 
 def _stack_of(image: SourceImage) -> tuple[object, ...]:
-    orientation = tuple(round(value, 3) for value in image.numbers("ImageOrientationPatient"))
-    return (orientation, *(image.texts(keyword) for keyword in KEY_OF_STACK))
+    near = tuple(tuple(round(value, 3) + 0.0 for value in image.numbers(keyword)) for keyword in NEARLY)
+    return (near, *(image.texts(keyword) for keyword in KEY_OF_STACK))

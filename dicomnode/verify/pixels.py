@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class PixelAnswers:
     """What one image's pixels gave. reach, source_reach: least and greatest value in the field of view, in HU.
 
     not_asked: rules that could not be asked, each with the reason; is_sourced: whether the source was there.
+    is_unchanged: whether the image shows its source's own values; None where that cannot be said.
     """
 
     findings: Sequence[Finding]
@@ -37,6 +39,53 @@ class PixelAnswers:
     source_reach: Reach | None = None
     not_asked: dict[str, str] = field(default_factory=dict)
     is_sourced: bool = True
+    is_unchanged: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A derived image minus its source, 0 where the source has padding. tolerance: what storing allows.
+
+    is_lowest, is_highest: where the pixels have the last value they can have, and more may have been cut off.
+    """
+
+    change: NDArray[np.float64]
+    tolerance: float
+    is_lowest: NDArray[np.bool_]
+    is_highest: NDArray[np.bool_]
+
+    def is_said_by(self, expected: NDArray[np.float64] | float) -> bool:
+        """Whether the change is the one that is expected."""
+        off = expected - self.change
+        wrong = ((off > self.tolerance) & ~self.is_highest) | ((off < -self.tolerance) & ~self.is_lowest)
+        return not wrong.any()
+
+
+def difference(dataset: FileDataset, source: SourceImage) -> Difference:
+    """Derived minus source, in the source's unit; both of one modality.
+
+    Raises SeriesUnusable or what pydicom raises for pixels that cannot be read.
+    """
+    return _difference(dataset, stored_values(dataset), *_source_values(source))
+
+
+def _difference(
+    dataset: FileDataset, stored: NDArray[Any], before: NDArray[np.float32], outside: NDArray[np.bool_] | None
+) -> Difference:
+    values = values_of(dataset, stored)
+    if values.shape != before.shape:
+        raise ValueError("the derived image is not on its source's grid")
+    change = values - before
+    slope = number(dataset, "RescaleSlope")
+    step = 1.0 if slope is None else slope
+    bits, offset = int(dataset.BitsStored), 2 ** (int(dataset.BitsStored) - 1) if dataset.PixelRepresentation else 0
+    ends = stored == -offset, stored == 2**bits - 1 - offset
+    is_lowest, is_highest = ends if step > 0 else ends[::-1]
+    if outside is not None:
+        change[outside] = 0.0
+        is_lowest, is_highest = is_lowest & ~outside, is_highest & ~outside
+    largest = max(float(np.abs(values).max()), float(np.abs(before).max()))
+    return Difference(change, 0.5001 * abs(step) + 2e-6 * largest, is_lowest, is_highest)
 
 
 def pixel_answers(dataset: FileDataset, source: SourceImage | None) -> PixelAnswers:
@@ -49,7 +98,7 @@ def pixel_answers(dataset: FileDataset, source: SourceImage | None) -> PixelAnsw
         return PixelAnswers([Finding(rule, False, f"the pixels cannot be read ({type(fault).__name__})")])
     findings = [Finding(rule, True, "")]
     if modality != "CT":
-        return PixelAnswers(findings)
+        return PixelAnswers(findings, is_unchanged=_is_unchanged(dataset, stored, source))
     values = values_of(dataset, stored)
     if source is None:
         declared = stored == number(dataset, "PixelPaddingValue") if "PixelPaddingValue" in dataset else None
@@ -66,7 +115,17 @@ def pixel_answers(dataset: FileDataset, source: SourceImage | None) -> PixelAnsw
     held = None if outside is None else source_values[outside]
     findings += padding_findings(dataset, stored, outside)
     findings += restored_findings(values, held, outside, is_12_bit=number(dataset, "BitsStored") == 12)
-    return PixelAnswers(findings, _reach(values, outside), _reach(source_values, outside))
+    is_unchanged = _difference(dataset, stored, source_values, outside).is_said_by(0.0)
+    return PixelAnswers(findings, _reach(values, outside), _reach(source_values, outside), is_unchanged=is_unchanged)
+
+
+def _is_unchanged(dataset: FileDataset, stored: NDArray[Any], source: SourceImage | None) -> bool | None:
+    if source is None:
+        return None
+    try:
+        return _difference(dataset, stored, *_source_values(source)).is_said_by(0.0)
+    except (SeriesUnusable, *UNREADABLE):
+        return None
 
 
 def _source_values(source: SourceImage) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:

@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import FileDataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from dicomnode.derive import derive_series
 from dicomnode.load import Allowed, load_stack, planned_stacks
 from inference.pipeline import Card, Outcome
 from tests.builders import fixtures_folder
-from tests.builders_dicom import card_for, job_facts, write_ct_series, write_pet_series
-from tests.validators import dcentvfy, errors
+from tests.builders_dicom import card_for, code, job_facts, write_ct_series, write_pet_series
+from tests.builders_texts import TEXTS, with_texts
+from tests.validators import errors, inconsistent
 
 MAR = card_for("CT", name="ct_metal_artifact_reduction", token="MAR", label="metal artifact reduction", ordinal=1)
 DENOISED = card_for("CT", name="ct_denoising", token="DENOISED", label="denoised", ordinal=2)
@@ -65,7 +69,7 @@ def test_a_denoised_mar_names_scanner_and_both_models_and_both_steps(tmp_path: P
     assert one.SourceImageSequence[0].ReferencedSOPInstanceUID == read(first)[0].SOPInstanceUID
     assert (one.KVP, one.AcquisitionTime, one.InstitutionName) == (120, "102010", "Hospital")
     assert [errors(path) for path in second] == [[]] * 4
-    assert [line for line in dcentvfy([*files, *first, *second]) if "Error" in line] == []
+    assert inconsistent([*first, *second], sources=files) == []
 
 
 @pytest.mark.parametrize("name", ["ct_dental_metal_TCGA-E3-A3E5", "pet_wholebody_ac_STS_001"])
@@ -75,7 +79,7 @@ def test_two_steps_on_a_real_series_give_no_error(tmp_path: Path, name: str) -> 
     first = step(files, card_for(modality, name="first", token="FIRST", context_slices=1), tmp_path / "first")
     second = step(first, card_for(modality, name="second", token="SECOND"), tmp_path / "second")
     assert {line for path in second for line in errors(path)} == set()
-    assert [line for line in dcentvfy([*files, *first, *second]) if "Error" in line] == []
+    assert inconsistent([*first, *second], sources=files) == []
     for source, one in zip(sorted(read(files), key=height), sorted(read(second), key=height), strict=True):
         values, made = (of.pixel_array * float(of.RescaleSlope) + float(of.RescaleIntercept) for of in (source, one))
         assert np.abs(values - made).max() <= max(1.0 if modality == "CT" else 0.0, float(one.RescaleSlope) * 1.001)
@@ -143,3 +147,29 @@ def test_u5_a_chain_run_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         first = step(files, MAR, tmp_path / f"mar {run}")
         runs.append([path.read_bytes() for path in step(first, DENOISED, tmp_path / f"denoised {run}")])
     assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_k1_c10_makers_and_hospitals_keep_their_bytes_through_a_chain_in_every_character_set(
+    tmp_path: Path, name: str
+) -> None:
+    text = TEXTS[name]
+    words = {"Manufacturer": text.name, "InstitutionName": text.name}
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [code("109103", "DCM", "Modifying Equipment")]
+    for keyword, value in words.items():
+        item[Tag(keyword)] = RawDataElement(Tag(keyword), "LO", len(value), value, 0, False, True)
+    item.set_original_encoding(False, True, item._character_set)
+    files = write_ct_series(tmp_path / "source", slices=2, ContributingEquipmentSequence=[item])
+    for path in files:
+        with_texts(path, text.declared, words)
+    first = step(files, MAR, tmp_path / "mar")
+    second = step(first, DENOISED, tmp_path / "denoised")
+    for path, inherited in ((first[0], 2), (second[0], 2)):
+        dataset = dcmread(path)
+        equipment = dataset.ContributingEquipmentSequence
+        for keyword in words:
+            held = [one.get_item(Tag(keyword)) for one in equipment[:inherited]]
+            assert [element.value for element in held if element is not None] == [text.name] * 2, keyword
+        assert len(equipment) == (3 if path == first[0] else 5)
+        assert dataset.get("SpecificCharacterSet") == dcmread(files[0]).get("SpecificCharacterSet")

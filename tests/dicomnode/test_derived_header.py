@@ -153,3 +153,47 @@ def test_c5_slices_of_an_uneven_stack_each_stay_where_they_lie(tmp_path: Path, k
     assert [tuple(one.ImagePositionPatient) for one in made] == UNEVEN[kind]
     assert {one.GantryDetectorTilt for one in made} == {15 if kind == "a tilt" else 0}
     assert all(errors_of(one, tmp_path) == [] for one in made)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [
+        ("2", None, (2.0, 0.0)),
+        (None, "-3", (1.0, -3.0)),
+        ("2", "", (2.0, 0.0)),
+        ("1", None, None),
+        (None, "0", None),
+        ("", "", None),
+        ("1", "0", (1.0, 0.0)),
+        (None, None, None),
+    ],
+)
+def test_m2_an_mr_says_both_parts_of_its_scale_or_none(
+    tmp_path: Path, slope: str | None, intercept: str | None, expected: tuple[float, float] | None
+) -> None:
+    files = write_mr_series(tmp_path, RescaleSlope=slope, RescaleIntercept=intercept)
+    source, _ = load_volume(files)
+    for k, one in enumerate(derived_datasets(files, card_for("MR"))):
+        found = one.get("RescaleSlope"), one.get("RescaleIntercept")
+        assert found == (expected or (None, None))
+        values = one.pixel_array * float(found[0] or 1) + float(found[1] or 0)
+        assert np.array_equal(values, source.values[k])
+
+
+def test_c23_one_synthetic_image_makes_the_whole_series_synthetic(tmp_path: Path) -> None:
+    def one_is(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            dataset.SyntheticData = "YES"
+
+    assert [one.SyntheticData for one in derived_datasets(write_ct_series(tmp_path, each=one_is), CT)] == ["YES"] * 4
+
+
+def test_c22_c24_research_wins_over_product_in_every_image(tmp_path: Path) -> None:
+    def one_is(k: int, dataset: Dataset) -> None:
+        dataset.ContentQualification = "RESEARCH" if k == 1 else "PRODUCT"
+
+    files = write_ct_series(tmp_path, each=one_is)
+    for one in derived_datasets(files, CT, content_qualification="PRODUCT"):
+        assert one.ContentQualification == "RESEARCH" and "research only" in one.ImageComments
+    plain = write_ct_series(tmp_path / "plain", ContentQualification="PRODUCT")
+    assert derived_datasets(plain, CT, content_qualification="PRODUCT")[0].ContentQualification == "PRODUCT"

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_charset_files
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID
-from dicomnode.verbatim import encoded, holds_more_than_ascii, part10_file, verbatim_elements
+from dicomnode.verbatim import content_of, encoded, holds_more_than_ascii, part10_file, raw_element, verbatim_elements
 from tests.builders_dicom import with_bytes, write_ct_series
 
 IR_58 = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab= "
@@ -110,3 +111,10 @@ def test_p6_only_philips_scale_factors_of_all_private_elements_are_kept(tmp_path
     after = through(write_ct_series(tmp_path, slices=1, each=spoil)[0])
     assert [element.tag for element in after if element.tag.is_private] == [0x70530010, 0x70531000, 0x70531009]
     assert after[0x70531000].value == 0.000551
+
+
+def test_the_content_of_an_element_is_its_bytes_without_a_texts_padding() -> None:
+    assert content_of(None) == b"" and content_of(raw_element(0x00100020, "LO", b"A1 ")) == b"A1"
+    assert content_of(raw_element(0x00280106, "US", b"\x20\x00")) == b"\x20\x00"
+    assert content_of(DataElement(0x00280106, "US", 32)) == b"\x20\x00"
+    assert content_of(DataElement(0x00282000, "OB", b"\x01\x02")) == b"\x01\x02", "a long VR has a longer head"

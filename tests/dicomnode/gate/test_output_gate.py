@@ -13,7 +13,8 @@ from pydicom.filebase import DicomBytesIO
 from dicomnode.derive import derive_series
 from dicomnode.errors import OutputFault
 from dicomnode.gate.kind_rules import header_findings
-from dicomnode.gate.output_gate import check_instance, check_outcome, outcome_findings
+from dicomnode.gate.output_gate import check_instance, check_outcome, check_series, outcome_findings
+from dicomnode.gate.series_rules import Members
 from dicomnode.load import load_volume
 from inference.pipeline import Outcome
 from inference.volume import Geometry, Unit, Volume
@@ -25,7 +26,7 @@ from tests.builders_dicom import (
     write_mr_series,
     write_pet_series,
 )
-from tests.builders_faults import FAULTS, G3_FAULTS, GoodImage, Spoil, good_image, spoiled
+from tests.builders_faults import FAULTS, G3_FAULTS, GoodImage, Spoil, good_image, sets, spoiled
 
 
 def rule_of(check: Callable[[], Any]) -> str:
@@ -242,3 +243,35 @@ def test_t1_an_old_receivers_ct_is_cut_to_12_bits_by_wish_and_a_wrong_voxel_is_s
     changed = source.values[0].copy()
     changed[0, 0] += 2
     assert rule_of(lambda: check_instance(made[0].content, card_for("CT"), images[0], values=changed)) == "T1"
+
+
+def test_the_last_instance_is_given_only_when_all_make_one_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, images = load_volume(write_ct_series(tmp_path))
+    made = derive_series(Outcome(source), card_for("CT"), images, job=job_facts())
+    monkeypatch.setattr("dicomnode.description.instance_numbers", lambda images: [4, 3, 2, 1])
+    given = []
+    assert rule_of(lambda: given.extend(made)) == "C6"
+
+
+@pytest.mark.parametrize(
+    ("rule", "faults"),
+    [
+        ("C6", {"InstanceNumber": 4}),
+        ("C7", {"SeriesNumber": 9}),
+        ("C8", {"SeriesDescription": "Another (AI)"}),
+        ("C3", {"SOPInstanceUID": "2.25.1"}),
+        ("C23", {"SyntheticData": "YES"}),
+    ],
+)
+def test_a_series_that_is_not_one_is_caught(tmp_path: Path, rule: str, faults: dict[str, Any]) -> None:
+    files = write_ct_series(tmp_path)
+    _, images = load_volume(files)
+    made = derived_datasets(files, card_for("CT"))
+    check_series(Members.of(made), images, card_for("CT"))
+    assert rule_of(lambda: check_series(Members.of(made[:3]), images, card_for("CT"))) == "C13"
+    some = made if rule in ("C23", "C7") else made[1:3]
+    for dataset in some:
+        sets(**faults)(dataset)
+    assert rule_of(lambda: check_series(Members.of(made), images, card_for("CT"))) == rule

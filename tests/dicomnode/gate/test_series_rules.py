@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicomnode.gate.series_rules import first_source, numbering_findings, series_findings
+from dicomnode.gate.series_rules import (
+    Member,
+    Members,
+    first_source,
+    numbering_findings,
+    series_findings,
+    synthesis_findings,
+)
 from dicomnode.load import load_volume
 from dicomnode.source_image import SourceImage
 from tests.builders_dicom import card_for, derived_datasets, write_ct_series, write_mr_series, write_pet_series
@@ -16,7 +23,9 @@ WRITERS: dict[str, Callable[..., list[Path]]] = {"CT": write_ct_series, "PT": wr
 
 
 def broken(datasets: list[Dataset]) -> dict[str, str]:
-    return {finding.rule: subject for finding, subject in series_findings(datasets) if not finding.holds}
+    return {
+        finding.rule: subject for finding, subject in series_findings(Members.of(datasets).all) if not finding.holds
+    }
 
 
 def derived(folder: Path, modality: str) -> list[Dataset]:
@@ -42,11 +51,11 @@ def test_a_good_series_breaks_no_rule(tmp_path: Path, modality: str) -> None:
         ("C17", "CT", {"ContentTime": "000000"}),
         ("C22", "CT", {"ContentQualification": "PRODUCT"}),
         ("C23", "CT", {"SyntheticData": "YES"}),
-        ("P1", "PT", {"SeriesTime": "000000"}),
-        ("P2", "PT", {"Units": "CNTS"}),
         ("P4", "PT", {"ImageIndex": 1}),
         ("P4", "PT", {"NumberOfSlices": 5}),
+        ("P4", "PT", {"NumberOfTimeSlices": 9}),
         ("M3", "MR", {"EchoTime": "90"}),
+        ("M3", "MR", {"EchoTime": None}),
     ],
 )
 def test_one_instance_that_is_unlike_the_others_is_named(
@@ -78,7 +87,12 @@ def paired(folder: Path, **options: Any) -> list[tuple[Dataset, SourceImage]]:
 
 
 def numbering(pairs: list[tuple[Dataset, SourceImage]]) -> list[str]:
-    return [finding.rule for finding, _ in numbering_findings(pairs) if not finding.holds]
+    return [finding.rule for finding, _ in numbering_findings(members(pairs)) if not finding.holds]
+
+
+def members(pairs: list[tuple[Dataset, SourceImage]]) -> list[tuple[Member, SourceImage]]:
+    made = Members.of(dataset for dataset, _ in pairs)
+    return list(zip(made.all, (image for _, image in pairs), strict=True))
 
 
 def test_c6_numbers_are_the_sources_or_count_where_those_cannot_serve(tmp_path: Path) -> None:
@@ -92,6 +106,48 @@ def test_c6_numbers_are_the_sources_or_count_where_those_cannot_serve(tmp_path: 
 
 def test_c7_the_series_number_follows_from_the_sources(tmp_path: Path) -> None:
     pairs = paired(tmp_path)
-    pairs[0][0].SeriesNumber = 407
-    assert numbering(pairs) == ["C7"]
+    for number, follows in ((307, True), (307_001, True), (307_499, True), (1_070_010_000, True), (407, False),
+                            (307_500, False), (407_001, False), (1_070_010_001, False)):  # fmt: skip
+        pairs[0][0].SeriesNumber = number
+        assert numbering(pairs) == ([] if follows else ["C7"]), number
     assert not numbering(paired(tmp_path / "without", SeriesNumber=None))
+
+
+@pytest.mark.parametrize(
+    ("modality", "each"),
+    [
+        ("CT", lambda k: {"ImageOrientationPatient": ["1", "0", "-0" if k % 2 else "0", "0", "1.0", "0"]}),
+        ("CT", lambda k: {"PixelSpacing": ["1.0", "1.00"] if k % 2 else ["1", "1"]}),
+        ("CT", lambda k: {"ProtocolName": f"P{k}", "StudyTime": "101500" if k % 2 else "101500.000000"}),
+        ("CT", lambda k: {"InstitutionName": "A" if k % 2 else ""}),
+        ("MR", lambda k: {"EchoTime": "12" if k % 2 else "12.0"}),
+        ("PT", lambda k: {"NumberOfTimeSlices": None, "SeriesTime": "102000" if k % 2 else "102000.000"}),
+    ],
+)
+def test_what_only_is_written_in_another_way_or_varies_in_the_source_is_no_fault(
+    tmp_path: Path, modality: str, each: Callable[[int], dict[str, Any]]
+) -> None:
+    def vary(k: int, dataset: Dataset) -> None:
+        for keyword, value in each(k).items():
+            if value is not None:
+                setattr(dataset, keyword, value)
+
+    files = WRITERS[modality](tmp_path, each=vary)
+    assert not broken(list(derived_datasets(files, card_for(modality))))
+
+
+def test_c23_all_are_synthetic_when_one_source_is_and_none_when_none_is(tmp_path: Path) -> None:
+    def one_is(k: int, dataset: Dataset) -> None:
+        if k == 1:
+            dataset.SyntheticData = "YES"
+
+    def holds(pairs: list[tuple[Dataset, SourceImage]]) -> bool:
+        return all(finding.holds for finding, _ in synthesis_findings(members(pairs)))
+
+    mixed, plain = paired(tmp_path / "mixed", each=one_is), paired(tmp_path / "plain")
+    assert {dataset.SyntheticData for dataset, _ in mixed} == {"YES"} and holds(mixed) and holds(plain)
+    for dataset, _ in plain:
+        dataset.SyntheticData = "YES"
+    for dataset, _ in mixed:
+        del dataset.SyntheticData
+    assert not holds(mixed) and not holds(plain)

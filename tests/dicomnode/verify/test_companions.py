@@ -12,6 +12,7 @@ from dicomnode.verify.companions import (
     companion_findings,
     companion_references,
     reference_findings,
+    series_findings_beside,
     subject_findings,
 )
 from dicomnode.verify.files import found_files
@@ -69,3 +70,18 @@ def test_c14_a_reference_under_another_class_is_found(tmp_path: Path) -> None:
     known = found_files([tmp_path]).instances
     uid = next(iter(known))
     assert [one.holds for one in reference_findings({uid: "1.2.3", "9.9": "1.2.3"}, known)] == [False]
+
+
+def test_what_an_object_says_of_itself_is_what_the_derived_images_say(tmp_path: Path) -> None:
+    derivation = phantom_derivation(tmp_path, BurnedInAnnotation="YES")
+    (companion,) = derive_companions(["segmentation"], derivation)
+    dataset, derived = read(companion.instances[0]), derivation.derived[0]
+
+    def missed() -> set[str]:
+        return {one.rule for one in series_findings_beside(dataset, derived) if not one.holds}
+
+    assert missed() == set()
+    dataset.ContentQualification, dataset.SyntheticData, dataset.BurnedInAnnotation = "PRODUCT", "YES", "YES"
+    assert missed() == {"C22", "C23"}, "burned in there, too"
+    derived.BurnedInAnnotation = "NO"
+    assert missed() == {"C21", "C22", "C23"}

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dicomnode.companions.companions import COMPANIONS, derive_companions
+from dicomnode.companions.companions import COMPANIONS
 from dicomnode.derive import derive_frames
 from dicomnode.input_gate import Allowed
 from dicomnode.load import load_stack, planned_stacks
 from dicomnode.verify.folder import verify_folder
 from dicomnode.verify.tally import Verdict, Verification
 from inference.pipeline import Card, Outcome
-from tests.builders_companions import derivation_from, derived_files, stacks, written
+from tests.builders_companions import derivation_from, stacks, written
 from tests.builders_dicom import card_for, job_facts, write_ct_series, write_mr_series, write_pet_series
 from tests.builders_enhanced import write_enhanced
+from tests.builders_passports import write_all
 
 ANY = Allowed(accept_lossy=True, slicewise=True)
 WRITERS: dict[str, Callable[..., list[Path]]] = {"CT": write_ct_series, "PT": write_pet_series, "MR": write_mr_series}
@@ -27,9 +28,7 @@ def verified(
 ) -> Verification:
     """The folder, with all that is derived of the files in it, verified."""
     derivation = derivation_from(files, None, card, allowed=ANY, **job)
-    derived_files(folder / "derived", derivation)
-    for companion in derive_companions(also, derivation):
-        written(folder / "beside", *companion.instances)
+    write_all(folder, derivation, also)
     return verify_folder(folder)
 
 
@@ -71,7 +70,8 @@ def test_p4_a_dynamic_pet_is_one_series_of_several_volumes(tmp_path: Path) -> No
     frames = [(Outcome(source), images) for source, images in loaded]
     written(tmp_path / "derived", *derive_frames(frames, card_for("PT"), job=job_facts()))
     verification = verify_folder(tmp_path)
-    assert [count for _, count in verification.series] == [8] and faults(verification) == []
+    assert [count for _, count in verification.series] == [8]
+    assert [rule for rule, _ in faults(verification)] == ["PASSPORT"], "it was made without one"
 
 
 def test_neighbours_padding_cut_voxels_and_an_admins_words_are_right(tmp_path: Path) -> None:
@@ -114,6 +114,10 @@ def test_k4_a_declared_character_set_is_right(tmp_path: Path) -> None:
         ("CT", {"IrradiationEventUID": ["1.2.3", "1.2.4"]}),
         ("MR", {"Laterality": "L", "BodyPartExamined": "KNEE"}),
         ("MR", {"RescaleSlope": "-2.5", "RescaleIntercept": "10", "RescaleType": "US"}),
+        ("MR", {"RescaleSlope": "2"}),
+        ("MR", {"RescaleIntercept": "-3"}),
+        ("MR", {"RescaleSlope": "", "RescaleIntercept": ""}),
+        ("PT", {"attenuation_corrected": False, "AttenuationCorrectionMethod": "none, no AC"}),
         ("MR", {"PhotometricInterpretation": "MONOCHROME1", "SequenceVariant": None}),
         ("PT", {"SeriesType": ["DYNAMIC", "IMAGE"]}),
         ("PT", {"DecayCorrection": "NONE", "CorrectedImage": ["NORM", "ATTN"]}),

@@ -1,14 +1,16 @@
 """What pixels can be asked without the pipeline that made them."""
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom import FileDataset, dcmread
 
 from dicomnode.source_image import read_source_image
-from dicomnode.verify.pixels import PixelAnswers, pixel_answers, range_answers
-from tests.builders_dicom import card_for, derived_datasets, write_ct_series
+from dicomnode.verify.pixels import PixelAnswers, difference, pixel_answers, range_answers
+from tests.builders_dicom import card_for, derived_datasets, write_ct_series, write_mr_series, write_pet_series
 from tests.builders_faults import good_image
 
 
@@ -49,3 +51,25 @@ def test_t5_a_range_that_the_source_has_too_is_no_fault_and_without_it_nothing_i
     assert alone is not None and not alone.holds
     ((_, unknown),) = range_answers([("1", PixelAnswers([], reach=(-2000.0, 10.0), is_sourced=False))])
     assert unknown is None
+
+
+@pytest.mark.parametrize("write", [write_ct_series, write_pet_series, write_mr_series])
+def test_what_storing_cannot_explain_is_a_change(tmp_path: Path, write: Callable[..., list[Path]]) -> None:
+    files = write(tmp_path)
+    source = read_source_image(files[1])
+    dataset = derived_datasets(files, card_for(source.text("Modality")))[1]
+    assert difference(dataset, source).is_said_by(0.0) and pixel_answers(dataset, source).is_unchanged
+    stored = dataset.pixel_array.copy()
+    stored[10, 10] += 2
+    dataset.PixelData = stored.tobytes()
+    found = difference(dataset, source)
+    assert not found.is_said_by(0.0) and pixel_answers(dataset, source).is_unchanged is False
+    assert found.is_said_by(found.change)
+
+
+def test_a_value_that_was_cut_may_have_been_more_and_never_less(tmp_path: Path) -> None:
+    files = write_ct_series(tmp_path, values=np.full((1, 8, 8), 3071))
+    (dataset,) = derived_datasets(files, card_for("CT"), ct_pixels="unsigned-12")
+    found = difference(dataset, read_source_image(files[0]))
+    assert found.is_highest.all() and not found.is_lowest.any()
+    assert found.is_said_by(0.0) and found.is_said_by(500.0) and not found.is_said_by(-2.0)
