@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from storage.audit import Entry
     from storage.deliveries import Delivery
     from storage.jobs import Job
+    from storage.retention import Family
 
 
 def job_as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
@@ -43,6 +44,19 @@ def entry_as_json(entry: Entry) -> dict[str, Any]:
         "job": entry.job_id,
         "peer": entry.peer or None,
         "details": entry.details,
+    }
+
+
+def family_as_json(family: Family, because: str) -> dict[str, Any]:
+    """A received series and what was derived from it as `retention --json` prints them."""
+    return {
+        "series_instance_uid": family.series_instance_uid,
+        "derived_series_instance_uids": [member.series_instance_uid for member in family.members[1:]],
+        "instances": family.instance_count,
+        "bytes": family.size_bytes,
+        "delivered": family.delivered,
+        "done_at": family.done_at.isoformat(),
+        "because": because,
     }
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from dicomnode.config import Config
-from dicomnode.route import new_job, verdict_details
 from dicomnode.rules import match_rules, shared_attributes
+from dicomnode.wanted_job import new_job, verdict_details
 from storage.catalog import Instance, Origin, Series, SeriesState
 from storage.jobs import Job, NewJob
 
@@ -23,11 +23,11 @@ class Following:
 
 
 def following_jobs(job: Job, images: Sequence[Instance], *, config: Config, now: datetime) -> Following:
-    """The jobs that the rules after the job's own rule ask for; `when` is asked of the derived images.
+    """The jobs that the rules after one of the job's rules ask for; `when` is asked of the derived images.
 
     They take the job's generation, so that a newer one of the source supersedes the whole chain.
     """
-    rules = [rule for rule in config.rules if rule.after and rule.after == job.rule]
+    rules = [rule for rule in config.rules if rule.after and rule.after in job.rules]
     if not rules:
         return Following((), ())
     verdicts = match_rules(rules, shared_attributes([image.header for image in images]), peer="")

@@ -16,10 +16,10 @@ from pydicom.dataset import Dataset
 from dicomnode.derive import derive_frames
 from dicomnode.derived_instance import DerivedInstance
 from dicomnode.errors import SeriesUnusable
+from dicomnode.fingerprints import header_sha256, pixel_sha256
 from dicomnode.handling import Handling
 from dicomnode.headers import header_values
 from dicomnode.load import load_stack
-from dicomnode.passport import pixel_sha256
 from dicomnode.provenance import JobFacts
 from dicomnode.source_image import SourceImage
 from dicomnode.stacks import Allowed, StackPlan, planned_stacks
@@ -37,13 +37,15 @@ Keep = Callable[[DerivedInstance], str]
 class Product:
     """One derived series and the objects beside it, all kept.
 
-    images, beside: the catalogue's rows. pixels: SOP Instance UID -> SHA-256 of its pixels. sources: the files it was
-    made of. notes: sentences for the audit.
+    images, beside: the catalogue's rows. pixels, headers: SOP Instance UID -> SHA-256 of its pixels, of its header.
+    sources: the files it was made of. facts: those it was derived with. notes: sentences for the audit.
     """
 
     images: tuple[Instance, ...]
     beside: tuple[Instance, ...]
     pixels: Mapping[str, str | None]
+    headers: Mapping[str, str]
+    facts: JobFacts
     sources: tuple[SourceImage, ...]
     measurements: Mapping[str, float]
     notes: tuple[str, ...]
@@ -89,10 +91,11 @@ def produce(
     refusals: list[SourceRefused | SeriesUnusable] = []
     refused: list[str] = []
     groups = groupby(planned_stacks(files, allowed=allowed), key=lambda plan: plan.group)
-    for part, (_, plans) in enumerate(groups):
+    for stack, (_, plans) in enumerate(groups):
         group = list(plans)
         try:
-            products.append(_derive_group(job, pipeline, group, part, facts=facts, handling=handling, keep=keep))
+            of_stack = replace(facts, stack=stack, apart=group[0].apart)
+            products.append(_derive_group(job, pipeline, group, facts=of_stack, handling=handling, keep=keep))
         except (SourceRefused, SeriesUnusable) as refusal:
             refusals.append(refusal)
             refused.append(f"{group[0].apart or 'the stack'}: {refusal.reason_code}: {refusal}")
@@ -110,7 +113,7 @@ def with_parameters(facts: JobFacts, card: Card) -> JobFacts:
     shaped_by = {
         one.name: str(getattr(facts, one.name))
         for one in fields(facts)
-        if one.name not in ("generation", "apart", "parameters_sha256")
+        if one.name not in ("generation", "apart", "stack", "parameters_sha256")
     }
     shaped_by["utc_offset"] = str(facts.created_at.astimezone().utcoffset())  # of times where the source names no zone
     text = json.dumps([card.method, dict(card.settings), shaped_by], sort_keys=True, default=str)
@@ -124,14 +127,14 @@ class _Made:
     images: list[Instance]
     beside: list[Instance]
     pixels: dict[str, str | None]
-    headers: list[Dataset]
+    headers: dict[str, str]
+    undecoded: list[Dataset]
 
 
 def _derive_group(
     job: Job,
     pipeline: Pipeline,
     group: Sequence[StackPlan],
-    part: int,
     *,
     facts: JobFacts,
     handling: Handling,
@@ -143,24 +146,23 @@ def _derive_group(
         source, images = load_stack(plan)
         outcome = run_pipeline(pipeline, source)
         done.append((source if handling.also else None, outcome, images))  # many time frames fill the memory
-    made = _Made([], [], {}, [])
-    facts = replace(facts, apart=group[0].apart)
+    made = _Made([], [], {}, {}, [])
     frames = [(outcome, images) for _, outcome, images in done]
     clipped = 0
     for instance in derive_frames(frames, pipeline.card, job=facts):
         clipped += instance.clipped_voxels
-        dataset = dcmread(BytesIO(instance.content))
-        made.pixels[instance.sop_instance_uid] = pixel_sha256(dataset)
-        made.images.append(_row(instance, dataset, job, sha256=keep(instance)))
+        made.images.append(_kept(instance, made, job, keep))
         if handling.also:  # read anew: what stands beside copies texts that nobody has decoded yet
-            made.headers.append(dcmread(BytesIO(instance.content), stop_before_pixels=True))
+            made.undecoded.append(dcmread(BytesIO(instance.content), stop_before_pixels=True))
     notes = _notes(group, [outcome for _, outcome, _ in done], clipped)
     if handling.also:
-        notes += _derive_beside(job, done, pipeline.card, made, part, facts=facts, handling=handling, keep=keep)
+        notes += _derive_beside(job, done, pipeline.card, made, facts=facts, handling=handling, keep=keep)
     return Product(
         images=tuple(made.images),
         beside=tuple(made.beside),
         pixels=made.pixels,
+        headers=made.headers,
+        facts=facts,
         sources=tuple(image for _, _, images in done for image in images),
         measurements=_measurements([outcome for _, outcome, _ in done]),
         notes=tuple(notes),
@@ -172,7 +174,6 @@ def _derive_beside(
     done: Sequence[tuple[Volume | None, Outcome, tuple[SourceImage, ...]]],
     card: Card,
     made: _Made,
-    part: int,
     *,
     facts: JobFacts,
     handling: Handling,
@@ -186,20 +187,21 @@ def _derive_beside(
     first = 0
     for frame, (source, outcome, images) in enumerate(done):
         assert source is not None
-        headers = tuple(made.headers[first : first + len(images)])
+        headers = tuple(made.undecoded[first : first + len(images)])
         first += len(images)
-        derivation = Derivation(source, outcome, card, images, headers, facts, part=part + frame)
+        derivation = Derivation(source, outcome, card, images, headers, facts, part=frame)
         for companion in derive_companions(handling.also, derivation):
             for instance in companion.instances:
-                dataset = dcmread(BytesIO(instance.content))
-                made.pixels[instance.sop_instance_uid] = pixel_sha256(dataset)
-                made.beside.append(_row(instance, dataset, job, sha256=keep(instance)))
+                made.beside.append(_kept(instance, made, job, keep))
             notes += [companion.why_left_out] if companion.why_left_out else []
     return notes
 
 
-def _row(instance: DerivedInstance, dataset: Dataset, job: Job, *, sha256: str) -> Instance:
-    """What the catalogue will hold of an instance that is kept."""
+def _kept(instance: DerivedInstance, made: _Made, job: Job, keep: Keep) -> Instance:
+    """What the catalogue will hold of an instance that is durable now; its fingerprints are noted for the passport."""
+    dataset = dcmread(BytesIO(instance.content))
+    made.headers[instance.sop_instance_uid] = header_sha256(dataset)
+    made.pixels[instance.sop_instance_uid] = pixel_sha256(dataset)
     return Instance(
         sop_instance_uid=instance.sop_instance_uid,
         sop_class_uid=instance.sop_class_uid,
@@ -208,7 +210,7 @@ def _row(instance: DerivedInstance, dataset: Dataset, job: Job, *, sha256: str) 
         study_instance_uid=job.study_instance_uid,
         peer="",
         received_at=job.created_at,
-        sha256=sha256,
+        sha256=keep(instance),
         size_bytes=len(instance.content),
         header=header_values(dataset),
     )

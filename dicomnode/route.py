@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from dicomnode.config import Config
-from dicomnode.engine import priorities
-from dicomnode.handling import Handling
-from dicomnode.rules import Rule, SharedAttributes, Verdict, decides, match_rules, shared_attributes
+from dicomnode.follow import following_jobs
+from dicomnode.rules import SharedAttributes, decides, match_rules, shared_attributes
 from dicomnode.uids import MODEL_NAME
-from inference.pipeline import Card, build_pipeline
+from dicomnode.wanted_job import new_job, verdict_details
 from storage import audit, catalog, jobs
 from storage.catalog import Instance, Series
-from storage.database import Database
-from storage.jobs import Job, NewJob
+from storage.database import Connection, Database
+from storage.jobs import Job
 
 
 def route_series(
@@ -72,60 +68,21 @@ def route_series(
             except_keys=[new.key for new in wanted],
             now=now,
         )
-        return [jobs.add_job(connection, new)[0] for new in wanted]
+        made = [jobs.add_job(connection, new)[0] for new in wanted]
+        for job in made:
+            _add_followers(connection, job, config=config, now=now)
+        return made
 
 
-def new_job(
-    rule: Rule, series: Series, source_sop_instance_uids: tuple[str, ...], *, config: Config, now: datetime
-) -> NewJob:
-    """The job that a rule asks for; its key is made of what decides its result, so the same work is the same job."""
-    configured = config.pipelines.get(rule.run)
-    settings = configured.settings if configured is not None else {}
-    card = build_pipeline(rule.run, settings).card
-    sender = config.peers.get(series.peer)
-    handling = Handling(
-        also=configured.also if configured is not None else (),
-        split_mixed=rule.mixed == "split",
-        split_uneven=rule.uneven == "split",
-        follows=bool(rule.after),
-        character_set=sender.declare_character_set if sender is not None else "",
-    ).as_json()
-    return NewJob(
-        key=job_key(card, settings, source_sop_instance_uids, handling=handling),
-        series_instance_uid=series.series_instance_uid,
-        study_instance_uid=series.study_instance_uid,
-        generation=series.generation,
-        rule=rule.name,
-        pipeline=card.name,
-        pipeline_version=card.version,
-        settings=dict(settings),
-        source_sop_instance_uids=source_sop_instance_uids,
-        priority=priorities().index(rule.priority),
-        destinations=tuple(rule.send_to),
-        created_at=now,
-        handling=handling,
-    )
-
-
-def job_key(
-    card: Card,
-    settings: Mapping[str, Any],
-    source_sop_instance_uids: Sequence[str],
-    *,
-    handling: Mapping[str, Any] | None = None,
-) -> str:
-    """SHA-256 (hex) over pipeline, version, weights, settings, the sorted source instances and unusual handling."""
-    parts = [card.name, card.version, card.weights_sha256, dict(settings), sorted(source_sop_instance_uids)]
-    if handling:
-        parts.append(dict(handling))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _add_followers(connection: Connection, job: Job, *, config: Config, now: datetime) -> None:
+    """Where the work was done already, what follows it is asked for now: a rule may have joined it since."""
+    for series_instance_uid in jobs.made_series(connection, job.id):
+        images = catalog.series_instances(connection, series_instance_uid)
+        if decides(images[0].header):
+            for new in following_jobs(job, images, config=config, now=now).jobs:
+                jobs.add_job(connection, new)
 
 
 def made_by_us(shared: SharedAttributes) -> bool:
     """Whether a node of this kind made the series: what we derived is never routed again (DERIVED_SERIES I13)."""
     return shared.values.get("ManufacturerModelName") == MODEL_NAME
-
-
-def verdict_details(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as the audit keeps it: no values of attributes that name the patient are in its words."""
-    return {"rule": verdict.rule, "met": verdict.met, "reason": verdict.reason}

@@ -122,18 +122,16 @@ def _derive(job: Job, workshop: Workshop) -> str:
     )
     facts = with_parameters(facts, pipeline.card)
     files = [workshop.files.path_of(uid) for uid in source_uids]
-    produced, facts = _produced(job, pipeline, files, facts, workshop)
+    produced = _produced(job, pipeline, files, facts, workshop)
 
     def write() -> str:
-        return _finish(job, produced, _with_passports(job, produced, pipeline.card, facts, workshop), workshop)
+        return _finish(job, produced, _with_passports(job, produced, pipeline.card, workshop), workshop)
 
     return _until_written(write)
 
 
-def _produced(
-    job: Job, pipeline: Pipeline, files: Sequence[Path], facts: JobFacts, workshop: Workshop
-) -> tuple[Produced, JobFacts]:
-    """What the job derived, and the facts it was derived with.
+def _produced(job: Job, pipeline: Pipeline, files: Sequence[Path], facts: JobFacts, workshop: Workshop) -> Produced:
+    """What the job derived.
 
     One UID means one content (DERIVED_SERIES U4): where an earlier run left other bytes under the same UIDs, the
     generation is raised and another series is made; what was there stays.
@@ -160,19 +158,19 @@ def _produced(
                 )
             facts = replace(facts, generation=facts.generation + OTHER_RESULT)
         else:
-            return made, facts
+            return made
     raise InstanceConflict(f"the same work gave {MOST_OTHER_RESULTS} different results; look at the worker's device")
 
 
-def _with_passports(job: Job, produced: Produced, card: Card, facts: JobFacts, workshop: Workshop) -> dict[str, str]:
+def _with_passports(job: Job, produced: Produced, card: Card, workshop: Workshop) -> dict[str, str]:
     """Derived series -> SHA-256 of its passport, which is durable on our disk."""
     with workshop.database.read() as connection:
         head = audit.head(connection)
     stamped = {}
     for product in produced.products:
-        body = build_passport(job, product, card, facts, audit_head=head)
-        workshop.passports.keep(product.series_instance_uid, passport_text(body))
+        body = build_passport(job, product, card, product.facts, audit_head=head, headers=product.headers)
         stamped[product.series_instance_uid] = body_sha256(body)
+        workshop.passports.keep(product.series_instance_uid, body_sha256(body), passport_text(body))
     return stamped
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +12,20 @@ import sqlalchemy as sa
 
 from storage import audit, ledger
 from storage.errors import IllegalTransition, StaleState
+from storage.job_rows import (
+    Job,
+    NewJob,
+    count_jobs_by_state,
+    find_jobs,
+    get_job,
+    job_sources,
+    list_jobs,
+    made_series,
+    running_jobs,
+    waiting_jobs,
+)
 from storage.job_states import OVER, TRANSITIONS, Event, State
-from storage.schema import job_destinations, jobs
+from storage.schema import job_destinations, job_rules, jobs
 from storage.schema import job_sources as sources
 
 __all__ = [
@@ -27,71 +39,12 @@ __all__ = [
     "get_job",
     "job_sources",
     "list_jobs",
+    "made_series",
     "move_job",
     "running_jobs",
     "supersede_jobs",
     "waiting_jobs",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """Work a rule asks for. priority: 0 stat, 1 routine, 2 low. key: equal keys are the same work.
-
-    handling: what rule and pipeline table decide beside the pipeline's own settings; empty: the usual.
-    """
-
-    key: str
-    series_instance_uid: str
-    study_instance_uid: str
-    generation: int
-    rule: str
-    pipeline: str
-    pipeline_version: str
-    settings: Mapping[str, Any]
-    source_sop_instance_uids: tuple[str, ...]
-    priority: int
-    destinations: tuple[str, ...]
-    created_at: datetime
-    handling: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One job as it stands.
-
-    In this round, attempts: claims; crashes: claims of a job whose worker died with it; retries: runs that ended to
-    be tried again. round: how often somebody gave the job another try.
-    """
-
-    id: int
-    key: str
-    series_instance_uid: str
-    study_instance_uid: str
-    generation: int
-    rule: str
-    pipeline: str
-    pipeline_version: str
-    settings: Mapping[str, Any]
-    handling: Mapping[str, Any]
-    source_sop_instance_uids_sha256: str
-    priority: int
-    state: State
-    attempts: int
-    crashes: int
-    retries: int
-    round: int
-    worker: str
-    deadline: datetime | None
-    not_before: datetime | None
-    reason_code: str
-    reason: str
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    derived_series_instance_uid: str
-    superseded_by_generation: int | None
-    destinations: tuple[str, ...]
 
 
 def add_job(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
@@ -125,6 +78,7 @@ def add_job(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
     if listed:
         connection.execute(sa.insert(sources), listed)
     _add_destinations(connection, job_id, new.destinations)
+    connection.execute(sa.insert(job_rules).values(job_id=job_id, rule=new.rule, position=0))
     job = get_job(connection, job_id)
     _audit(
         connection,
@@ -233,7 +187,7 @@ def supersede_jobs(
 
     With them the jobs that follow them: those whose source is what they derived.
     """
-    found = _jobs(
+    found = find_jobs(
         connection,
         jobs.c.series_instance_uid == series_instance_uid,
         jobs.c.generation < older_than_generation,
@@ -243,10 +197,10 @@ def supersede_jobs(
     for job in found:
         if job.key in except_keys:
             continue
-        if job.derived_series_instance_uid:
+        for derived_uid in made_series(connection, job.id):
             changed += supersede_jobs(
                 connection,
-                job.derived_series_instance_uid,
+                derived_uid,
                 older_than_generation=older_than_generation,
                 except_keys=except_keys,
                 now=now,
@@ -272,59 +226,11 @@ def supersede_jobs(
     return changed
 
 
-def get_job(connection: sa.Connection, job_id: int) -> Job:
-    """The job; LookupError when there is none of that number."""
-    found = _jobs(connection, jobs.c.id == job_id)
-    if not found:
-        raise LookupError(f"there is no job {job_id}")
-    return found[0]
-
-
-def job_sources(connection: sa.Connection, job_id: int) -> tuple[str, ...]:
-    """The SOP Instance UIDs the job reads, in the order they were given."""
-    wanted = sa.select(sources.c.sop_instance_uid).where(sources.c.job_id == job_id).order_by(sources.c.position)
-    return tuple(connection.scalars(wanted))
-
-
-def list_jobs(
-    connection: sa.Connection,
-    states: Collection[State] | None = None,
-    series_instance_uid: str | None = None,
-    limit: int | None = None,
-) -> list[Job]:
-    """Jobs, newest first."""
-    conditions: list[sa.ColumnElement[bool]] = []
-    if states is not None:
-        conditions.append(jobs.c.state.in_(states))
-    if series_instance_uid is not None:
-        conditions.append(jobs.c.series_instance_uid == series_instance_uid)
-    return _jobs(connection, *conditions, order=(jobs.c.id.desc(),), limit=limit)
-
-
-def waiting_jobs(connection: sa.Connection, now: datetime) -> list[Job]:
-    """Jobs that may be claimed now: the most urgent first, among equals the oldest."""
-    ready = jobs.c.not_before.is_(None) | (jobs.c.not_before <= now)
-    order = (jobs.c.priority, jobs.c.created_at, jobs.c.id)
-    return _jobs(connection, jobs.c.state == State.WAITING, ready, order=order)
-
-
-def running_jobs(connection: sa.Connection) -> list[Job]:
-    """Jobs that a worker has claimed."""
-    return _jobs(connection, jobs.c.state == State.RUNNING)
-
-
-def count_jobs_by_state(connection: sa.Connection) -> dict[State, int]:
-    """How many jobs stand in each state, zeros included."""
-    counted = connection.execute(sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)).all()
-    return dict.fromkeys(State, 0) | {State(state): number for state, number in counted}
-
-
 _SHARED = tuple(
     one.name
     for one in fields(NewJob)
     if one.name not in ("settings", "handling", "source_sop_instance_uids", "destinations")
 )
-_ROW = tuple(one.name for one in fields(Job) if one.name != "destinations")
 
 
 def _join_job(connection: sa.Connection, job: Job, new: NewJob) -> Job:
@@ -337,9 +243,11 @@ def _join_job(connection: sa.Connection, job: Job, new: NewJob) -> Job:
         change |= {"generation": new.generation, "superseded_by_generation": None}
     if joining:
         _add_destinations(connection, job.id, joining, after=len(job.destinations))
+    if new.rule not in job.rules:
+        connection.execute(sa.insert(job_rules).values(job_id=job.id, rule=new.rule, position=len(job.rules)))
     if change:
         connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(change))
-    if change or joining:
+    if change or joining or new.rule not in job.rules:
         details = {
             "rule": new.rule,
             "joining": joining,
@@ -365,30 +273,6 @@ def _add_destinations(connection: sa.Connection, job_id: int, names: Iterable[st
     ]
     if rows:
         connection.execute(sa.insert(job_destinations), rows)
-
-
-def _jobs(
-    connection: sa.Connection,
-    *conditions: sa.ColumnElement[bool],
-    order: Sequence[sa.ColumnElement[Any]] = (jobs.c.id,),
-    limit: int | None = None,
-) -> list[Job]:
-    wanted = sa.select(jobs).where(*conditions).order_by(*order).limit(limit)
-    rows = connection.execute(wanted).mappings().all()
-    destinations: dict[int, list[str]] = {row["id"]: [] for row in rows}
-    ids = list(destinations)
-    for first in range(0, len(ids), 500):
-        listed = sa.select(job_destinations).where(job_destinations.c.job_id.in_(ids[first : first + 500]))
-        for one in connection.execute(listed.order_by(job_destinations.c.position)):
-            destinations[one.job_id].append(one.destination)
-    return [
-        Job(
-            **{name: row[name] for name in _ROW if name != "state"},
-            state=State(row["state"]),
-            destinations=tuple(destinations[row["id"]]),
-        )
-        for row in rows
-    ]
 
 
 def _audit(connection: sa.Connection, job: Job, event: str, details: Mapping[str, Any]) -> None:

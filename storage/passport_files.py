@@ -7,7 +7,8 @@ import os
 import uuid
 from pathlib import Path
 
-from storage.instance_files import disk_faults, sync_folder
+from storage.folder_sync import sync_folder
+from storage.instance_files import disk_faults
 
 
 class PassportFiles:
@@ -17,12 +18,14 @@ class PassportFiles:
         self._folder = root / "passports"
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def keep(self, series_instance_uid: str, text: str) -> Path:
-        """Where the passport lies, durable; a newer one of the same series takes its place as a whole.
+    def keep(self, series_instance_uid: str, sha256: str, text: str) -> Path:
+        """Where the passport lies, durable; one with another content of the same series lies beside it.
+
+        sha256: of the body, as the audit's row has it, so that a run that came to nothing harms no earlier passport.
 
         Raises StorageFull when the disk does not take it.
         """
-        path = self._path(series_instance_uid)
+        path = self._path(series_instance_uid, sha256)
         part = path.with_name(f"{uuid.uuid4().hex}.part")
         with disk_faults(series_instance_uid):
             path.parent.mkdir(exist_ok=True, mode=0o700)
@@ -38,12 +41,12 @@ class PassportFiles:
             sync_folder(self._folder)
         return path
 
-    def read(self, series_instance_uid: str) -> str:
-        """The passport's text; FileNotFoundError when the series has none."""
-        return self._path(series_instance_uid).read_text(encoding="ascii")
+    def read(self, series_instance_uid: str, sha256: str) -> str:
+        """The passport's text; FileNotFoundError when the series has none of this content."""
+        return self._path(series_instance_uid, sha256).read_text(encoding="ascii")
 
-    def _path(self, series_instance_uid: str) -> Path:
-        name = hashlib.sha256(series_instance_uid.encode("utf-8", "surrogatepass")).hexdigest()
+    def _path(self, series_instance_uid: str, sha256: str) -> Path:
+        name = hashlib.sha256(f"{series_instance_uid} {sha256}".encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / name[:2] / f"{name}.json"
 
 

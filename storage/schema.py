@@ -157,6 +157,7 @@ jobs = sa.Table(
 
 job_sources = sa.Table("job_sources", metadata, _job_id(), _key("sop_instance_uid"), _count("position"))
 job_results = sa.Table("job_results", metadata, _job_id(), _key("sop_instance_uid"), _count("position"))
+job_rules = sa.Table("job_rules", metadata, _job_id(), _key("rule"), _count("position"))
 job_destinations = sa.Table("job_destinations", metadata, _job_id(), _key("destination"), _count("position"))
 
 deliveries = sa.Table(

@@ -83,7 +83,13 @@ def test_the_condition_is_asked_of_the_derived_images_and_the_answer_is_for_the_
     assert not following.verdicts[0]["met"] and "MAR" in following.verdicts[0]["reason"]
 
 
+def test_what_follows_any_rule_that_asked_for_the_work_is_done(config: Config, job: Job) -> None:
+    joined = replace(job, rule="heads", rules=("heads", "metal"))
+    following = following_jobs(joined, images("DERIVED", "SECONDARY", "AXIAL", "", "MAR"), config=config, now=NOW)
+    assert [new.rule for new in following.jobs] == ["quieter"]
+
+
 def test_where_nothing_follows_nothing_is_made(config: Config, job: Job) -> None:
-    alone = replace(job, rule="nobody follows me")
+    alone = replace(job, rule="nobody follows me", rules=("nobody follows me",))
     following = following_jobs(alone, images("DERIVED", "SECONDARY"), config=config, now=NOW)
     assert following.jobs == () and following.verdicts == ()

@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 def job(**handling: Any) -> Job:
     return Job(
         1, "k", "1.2", "1.1", 1, "rule", "p", "1", {}, handling, "", 1, State.RUNNING, 1, 0, 0, 0, "w", None, None, "",
-        "", NOW, NOW, None, "", None, (),
+        "", NOW, NOW, None, "", None, (), ("rule",),
     )  # fmt: skip
 
 

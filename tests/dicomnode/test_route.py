@@ -12,15 +12,14 @@ import pytest
 from dicomnode.config import Config, load_config
 from dicomnode.handling import Handling
 from dicomnode.peer import Peer
-from dicomnode.route import job_key, route_series
+from dicomnode.route import route_series
 from dicomnode.rules import Rule
 from dicomnode.uids import MODEL_NAME
-from inference.pipeline import build_pipeline
-from storage import audit, catalog, jobs
+from storage import audit, catalog, deliveries, jobs
 from storage.catalog import Instance
 from storage.database import Database
 from storage.errors import StaleState
-from storage.jobs import State
+from storage.jobs import Event, State
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NODE = '[node]\n[peers.pacs]\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
@@ -136,6 +135,31 @@ def test_a_rule_that_follows_another_is_not_for_what_is_received(database: Datab
     assert [job.rule for job in made] == ["noise"]
 
 
+def test_what_follows_is_asked_for_also_where_the_work_was_done_before_the_rule_joined(
+    database: Database, config: Config
+) -> None:
+    received(database, 2)
+    (first,) = routed(database, config)
+    derived = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "ImageType": ["DERIVED", "X"]}
+    with database.begin() as connection:
+        made = [Instance("9.1", derived["SOPClassUID"], "1", "9", "1.2", "", NOW, "", 1, derived)]
+        catalog.add_derived_series(connection, "9", made)
+        jobs.move_job(connection, first.id, Event.CLAIM, expected=State.WAITING, now=NOW)
+        jobs.move_job(
+            connection, first.id, Event.FINISH, expected=State.RUNNING, derived_series_instance_uid="9", now=NOW
+        )
+        deliveries.plan_deliveries(connection, first.id, ["9.1"], now=NOW)
+    again = Rule("asks too", 'Modality == "CT"', "ct_denoising", ("pacs",))
+    follower = Rule("then", '"X" in ImageType', "ct_metal_artifact_reduction", ("pacs",), after="asks too")
+    received(database, 1, first=2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])  # decides nothing: the same work
+    made_jobs = routed(database, replace(config, rules=(again, follower)))
+    assert [job.id for job in made_jobs] == [first.id]
+    with database.read() as connection:
+        assert jobs.get_job(connection, first.id).rules == ("noise", "asks too")
+        (waiting,) = jobs.waiting_jobs(connection, NOW)
+    assert (waiting.rule, waiting.series_instance_uid) == ("then", "9")
+
+
 def test_a_job_keeps_how_rule_and_pipeline_table_want_its_series_treated(database: Database, config: Config) -> None:
     noise = replace(config.pipelines["ct_denoising"], also=("banner",))
     rule = Rule("noise", 'Modality == "CT"', "ct_denoising", ("pacs",), mixed="split", uneven="split")
@@ -149,11 +173,3 @@ def test_a_job_keeps_how_rule_and_pipeline_table_want_its_series_treated(databas
     received(database, 2)
     (job,) = routed(database, changed)
     assert Handling.from_json(job.handling) == Handling(("banner",), True, True, False, "ISO_IR 100")
-
-
-def test_the_key_knows_everything_that_decides_the_result() -> None:
-    card = build_pipeline("ct_denoising", {}).card
-    key = job_key(card, {}, ["1.2", "1.3"])
-    assert key == job_key(card, {}, ["1.3", "1.2"])
-    split = job_key(card, {}, ["1.2", "1.3"], handling={"split_mixed": True})
-    assert len({key, split, job_key(card, {"strength": 0.5}, ["1.2", "1.3"]), job_key(card, {}, ["1.2"])}) == 4

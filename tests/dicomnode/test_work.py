@@ -164,9 +164,10 @@ def test_another_qualification_makes_other_uids_never_other_bytes_under_the_same
 def test_every_derived_series_has_a_passport_whose_hash_is_in_the_audit(workshop: Workshop, tmp_path: Path) -> None:
     job_id = waiting_job(workshop, write_ct_series(tmp_path / "source", slices=2))
     do_job(job_id, workshop)
-    body = json.loads(workshop.passports.read(job(workshop, job_id).derived_series_instance_uid))
     with workshop.database.read() as connection:
         (row,) = [entry for entry in audit.entries(connection, job_id=job_id) if entry.event == "derived"]
+    uid, sha256 = job(workshop, job_id).derived_series_instance_uid, row.details["passport_sha256"]
+    body = json.loads(workshop.passports.read(uid, sha256))
     assert row.details["passport_sha256"] == body_sha256(body)
     passport = json.loads(exported_passport(body, row))
     files = {uid: workshop.files.path_of(uid) for uid in [one["sop_instance_uid"] for one in body["derived"]]}
@@ -190,11 +191,29 @@ def test_another_result_of_the_same_work_becomes_another_series_and_the_first_st
     assert second != first and left.read_bytes().endswith(b"\x01\x02")
     with workshop.database.read() as connection:
         assert "other result" in [entry.event for entry in audit.entries(connection, job_id=job_id)]
-        (row,) = [entry for entry in audit.entries(connection, series_instance_uid=second) if entry.event == "derived"][
-            -1:
-        ]
-    passport = json.loads(exported_passport(json.loads(workshop.passports.read(second)), row))
+        rows = [entry for entry in audit.entries(connection, series_instance_uid=second) if entry.event == "derived"]
+    kept = workshop.passports.read(second, rows[-1].details["passport_sha256"])
+    passport = json.loads(exported_passport(json.loads(kept), rows[-1]))
     assert all(finding.holds for finding in check_passport(passport, {}))
+
+
+def test_a_run_that_comes_to_nothing_harms_no_passport_that_stands(workshop: Workshop, tmp_path: Path) -> None:
+    job_id = waiting_job(workshop, write_ct_series(tmp_path / "source", slices=1))
+    do_job(job_id, workshop)
+    with workshop.database.begin() as connection:
+        (row,) = [entry for entry in audit.entries(connection, job_id=job_id) if entry.event == "derived"]
+        jobs.move_job(connection, job_id, Event.GIVE_UP, expected=State.DERIVED, now=NOW)
+        jobs.move_job(connection, job_id, Event.REQUEUE, expected=State.FAILED, now=NOW)
+
+    def ended_by_its_limit(done: Job, images: Sequence[Instance]) -> Following:
+        with workshop.database.begin() as connection:
+            jobs.move_job(connection, job_id, Event.GIVE_UP, expected=State.RUNNING, now=NOW)
+        return Following((), ())
+
+    assert do_job(job_id, replace(workshop, following=ended_by_its_limit)) == "stale"
+    uid = str(row.details["derived_series_instance_uid"])
+    body = json.loads(workshop.passports.read(uid, str(row.details["passport_sha256"])))
+    assert body_sha256(body) == row.details["passport_sha256"]
 
 
 def test_what_stands_beside_is_listed_audited_and_sent_with_the_images(workshop: Workshop, tmp_path: Path) -> None:

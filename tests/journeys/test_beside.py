@@ -124,7 +124,13 @@ def test_a_mixed_series_is_split_by_its_rule_and_each_stack_comes_back(
     made = [row for row in node.audit(job["series_instance_uid"]) if row["event"] == "derived"]
     assert {row["details"]["derived_series_instance_uid"] for row in made} == set(derived)
     assert all("ConvolutionKernel" in " ".join(row["details"]["notes"]) for row in made)
-    verified = node.verify(tmp_path / "source", "--sources", *[pacs.download(tmp_path / "from_pacs")[0].parent])
+    pacs.download(tmp_path / "from_pacs")
+    numbers = {dcmread(path, stop_before_pixels=True).SeriesNumber for path in (tmp_path / "from_pacs").glob("*.dcm")}
+    assert len(numbers) == 2
+    for number, series_uid in enumerate(derived):
+        passport = tmp_path / "from_pacs" / f"{number}.passport.json"
+        assert node.command("passport", series_uid, "--output", str(passport)).returncode == 0
+    verified = node.verify(tmp_path / "from_pacs", "--sources", tmp_path / "source")
     assert verified.returncode == 0, verified.stdout
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from storage import audit, deliveries, jobs
+from storage import audit, catalog, deliveries, jobs
 from storage.database import Database
 from storage.deliveries import LedgerState, Result
 from storage.errors import IllegalTransition, StaleState
 from storage.jobs import Event, State
-from tests.storage.builders_storage import NOW, SERIES, job_in, later, made_uids, new_job, planned_job
+from tests.storage.builders_storage import NOW, SERIES, instance, job_in, later, made_uids, new_job, planned_job
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,18 +105,31 @@ def test_superseding_moves_what_can_move_and_marks_what_was_delivered(database: 
             assert "generation 2" in last.details["reason"]
 
 
-def test_what_follows_a_superseded_job_is_superseded_with_it(database: Database) -> None:
+def test_what_follows_any_series_of_a_superseded_job_is_superseded_with_it(database: Database) -> None:
     with database.begin() as connection:
         first = planned_job(connection)
-        source = first.derived_series_instance_uid
-        follower, _ = jobs.add_job(connection, new_job(key="follower", series_instance_uid=source))
+        sources = ["2.25.1", "2.25.2"]
+        for uid, series in zip(made_uids(first), sources, strict=False):
+            catalog.add_derived_series(connection, series, [instance(1, series=series, sop_instance_uid=uid)])
+        followers = [
+            jobs.add_job(connection, new_job(key=series, series_instance_uid=series))[0].id for series in sources
+        ]
         other, _ = jobs.add_job(connection, new_job(key="other", series_instance_uid="1.9"))
         jobs.supersede_jobs(connection, SERIES, older_than_generation=2, now=NOW)
-        assert jobs.get_job(connection, follower.id).state is State.SUPERSEDED
+        assert {jobs.get_job(connection, one).state for one in followers} == {State.SUPERSEDED}
         assert jobs.get_job(connection, other.id).state is State.WAITING
         # Wanted again, in the generation of its source: the chain is done anew.
-        revived, _ = jobs.add_job(connection, new_job(key="follower", series_instance_uid=source, generation=2))
+        revived, _ = jobs.add_job(connection, new_job(key="2.25.1", series_instance_uid="2.25.1", generation=2))
         assert revived.state is State.WAITING
+
+
+def test_every_rule_that_asks_for_the_same_work_is_kept_with_the_job(database: Database) -> None:
+    with database.begin() as connection:
+        first, _ = jobs.add_job(connection, new_job(rule="heads"))
+        joined, is_new = jobs.add_job(connection, new_job(rule="metal"))
+        assert (joined.id, is_new, joined.rule, joined.rules) == (first.id, False, "heads", ("heads", "metal"))
+        assert jobs.add_job(connection, new_job(rule="metal"))[0].rules == ("heads", "metal")
+        assert audit.entries(connection, job_id=first.id)[-1].details["rule"] == "metal"
 
 
 def test_how_a_series_is_to_be_treated_is_kept_with_the_job(database: Database) -> None:

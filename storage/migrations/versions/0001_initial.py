@@ -148,6 +148,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "destination", name=op.f("pk_job_destinations")),
     )
     op.create_table(
+        "job_rules",
+        sa.Column("job_id", sa.Integer(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_rules_job_id")),
+        sa.PrimaryKeyConstraint("job_id", "rule", name=op.f("pk_job_rules")),
+    )
+    op.create_table(
         "job_results",
         sa.Column("job_id", sa.Integer(), nullable=False),
         sa.Column("sop_instance_uid", sa.Text(), nullable=False),
