@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import re
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomIO
-from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
-from pynetdicom.association import Association
+from pynetdicom.transport import ThreadedAssociationServer
 
 from dicomnode.contexts import accepted_contexts
-from dicomnode.errors import DatasetUnfit
+from dicomnode.errors import DatasetUnfit, InstanceTooLong
+from dicomnode.fast_message import StoreSink
+from dicomnode.fast_pdu import PduFault, StoreRequest
+from dicomnode.fast_server import FastServer
+from dicomnode.fast_store import Deadlines
+from dicomnode.incoming import Incoming
 from dicomnode.peer import Peer
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.errors import InstanceConflict, StorageFull
@@ -33,17 +31,19 @@ _config.LOG_HANDLER_LEVEL = "none"  # its own log of every PDU costs 11-18 % and
 
 Happening = Callable[[str, str, Mapping[str, Any]], None]
 """Told of what the audit must know: (event, peer, details)."""
+ReceivePath = Literal["fast", "plain"]
 
-SERIES_INSTANCE_UID_TAG = 0x0020000E
-PEEK_BYTES = 1 << 20
 REFUSAL_ROW_S = 60.0
-UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
-NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+LOOK_S = 0.1
+LONGEST_INSTANCE = 4 << 30
+PERMANENT, TRANSIENT = (0x01, 0x01), (0x02, 0x03)
+"""PS3.8 Table 9-21: rejected permanent by the service user; rejected transient by the provider (presentation)."""
 
 SUCCESS, NOT_AUTHORISED, DUPLICATE = 0x0000, 0x0124, 0x0111
 OUT_OF_RESOURCES, DATASET_DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0xA700, 0xA900, 0xC000
 FAULT_STATUS: Mapping[type[Exception], int] = {
     StorageFull: OUT_OF_RESOURCES,
+    InstanceTooLong: OUT_OF_RESOURCES,
     InstanceConflict: DUPLICATE,
     DatasetUnfit: DATASET_DOES_NOT_MATCH,
 }
@@ -78,11 +78,21 @@ class Receiver:
         maximum_pdu: int,
         idle_s: float,
         conflict_status: int = DUPLICATE,
+        has_room: Callable[[], bool] = lambda: True,
+        receive_path: ReceivePath = "fast",
+        maximum_instance_bytes: int = LONGEST_INSTANCE,
+        deadlines: Deadlines | None = None,
     ) -> None:
         """arrived: set after each kept instance, so that the catalogue looks at once.
 
         conflict_status: the answer to an instance that is here with another data set.
+        has_room: whether the disk has room for more; asked of every association request.
+        receive_path: fast streams a data set from the socket to its file; plain is pynetdicom's own way.
+        deadlines: those of the fast path; the plain one knows only that of the negotiation.
         """
+        self._has_room = has_room
+        self._receive_path, self._maximum_bytes = receive_path, maximum_instance_bytes
+        self._deadlines = deadlines or Deadlines()
         self._statuses = {**FAULT_STATUS, InstanceConflict: conflict_status}
         self._ae_title, self._files, self._arrived, self._happened = ae_title, files, arrived, happened
         self.accept_peers(peers)
@@ -90,11 +100,12 @@ class Receiver:
         self._entity.maximum_associations = maximum_associations
         self._entity.maximum_pdu_size = maximum_pdu
         self._entity.network_timeout = idle_s
+        self._entity.acse_timeout = self._deadlines.negotiation_s
         self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._server: Any = None
         self._quiet_until: dict[tuple[str, str], float] = {}
-        self._callers: WeakKeyDictionary[Association, _Caller] = WeakKeyDictionary()
+        self._callers: WeakKeyDictionary[Any, _Caller] = WeakKeyDictionary()
 
     def accept_peers(self, peers: Mapping[str, Peer]) -> None:
         """From now on these may call, and no other."""
@@ -108,17 +119,24 @@ class Receiver:
             (evt.EVT_RELEASED, self._on_end, ["association released"]),
             (evt.EVT_ABORTED, self._on_end, ["association aborted"]),
         ]
-        self._server = self._entity.start_server(
-            (host, port), block=False, evt_handlers=handlers, contexts=accepted_contexts()
+        fast = {"deadlines": self._deadlines, "open_store": self._open_store}
+        self._server = self._entity.make_server(
+            (host, port),
+            evt_handlers=handlers,
+            contexts=accepted_contexts(),
+            server_class=FastServer if self._receive_path == "fast" else ThreadedAssociationServer,
+            **(fast if self._receive_path == "fast" else {}),
         )
+        self._entity._servers.append(self._server)
+        threading.Thread(target=self._server.serve_forever, args=(LOOK_S,), name=f"receive {port}", daemon=True).start()
         return int(self._server.server_address[1])
 
     def stop(self, *, drain_s: float) -> None:
         """No new association is accepted; those open have `drain_s` seconds to end, then they are aborted."""
         if self._server is None:
             return
-        open_ones = list(self._server.active_associations)
         self._server.shutdown()
+        open_ones = list(self._server.active_associations)
         deadline = time.monotonic() + drain_s
         while any(one.is_alive() and one.is_established for one in open_ones) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -127,9 +145,15 @@ class Receiver:
                 one.abort()
         self._server = None
 
+    @property
+    def open_associations(self) -> int:
+        """How many associations are open now."""
+        server = self._server
+        return 0 if server is None else sum(bool(one.is_established) for one in server.active_associations)
+
     def _on_requested(self, event: evt.Event) -> None:
         """Only known peers are answered; a fault in the question counts as no."""
-        association: Association = event.assoc
+        association = event.assoc
         try:
             calling = association.requestor.primitive.calling_ae_title.strip()
             called = association.requestor.primitive.called_ae_title.strip()
@@ -140,8 +164,9 @@ class Receiver:
                 return
         except Exception as fault:  # fail closed: pynetdicom would log this and go on to accept
             LOG.exception("receive: an association request could not be judged")
-            calling, called, address, refusal = "", "", "", (0x03, f"internal fault {type(fault).__name__}")
-        diagnostic, reason = refusal
+            calling, address = "", ""
+            refusal = (*PERMANENT, 0x03, f"internal fault {type(fault).__name__}")
+        result, source, diagnostic, reason = refusal
         LOG.warning("receive: association from %r at %s refused: %s", calling, address, reason)
         if time.monotonic() >= self._quiet_until.get((calling, address), 0.0):
             # One row a minute and caller: a stranger in a loop must not fill the audit.
@@ -150,72 +175,81 @@ class Receiver:
             self._happened(
                 "association refused", "", {"calling_ae_title": calling[:16], "address": address, "reason": reason}
             )
-        # PS3.8 Table 9-21: rejected permanent, by the DICOM UL service user
-        association.acse.send_reject(0x01, 0x01, diagnostic)
+        association.acse.send_reject(result, source, diagnostic)
         association.is_rejected = True
         association.kill()
 
-    def _refusal(self, calling: str, called: str, address: str) -> tuple[int, str] | None:
-        """The reject diagnostic (PS3.8 9.3.4) and why, or None when the association may begin."""
+    def _refusal(self, calling: str, called: str, address: str) -> tuple[int, int, int, str] | None:
+        """Result, source and diagnostic of the reject (PS3.8 9.3.4) and why, or None when the association may begin."""
         if called != self._ae_title:
-            return 0x07, f"called AE title {called!r} is not ours ({self._ae_title})"
+            return *PERMANENT, 0x07, f"called AE title {called!r} is not ours ({self._ae_title})"
         if calling not in self._peers:
-            return 0x03, f"calling AE title {calling!r} is not a peer in node.toml"
+            return *PERMANENT, 0x03, f"calling AE title {calling!r} is not a peer in node.toml"
         if not self._peers[calling][1].calls_from(address):
-            return 0x03, f"{calling!r} may not call from {address}: it is in none of its networks in node.toml"
+            return (
+                *PERMANENT,
+                0x03,
+                f"{calling!r} may not call from {address}: it is in none of its networks in node.toml",
+            )
+        if not self._has_room():
+            return *TRANSIENT, 0x01, "too little room on the disk: it is below the watermark"
         return None
 
     def _on_store(self, event: evt.Event) -> int:
-        """An instance is durable before its sender hears success."""
-        caller = self._callers[event.assoc]
+        """The plain path: pynetdicom has read the data set into memory."""
+        asked = event.request
+        request = StoreRequest(asked.MessageID, str(asked.AffectedSOPClassUID), str(asked.AffectedSOPInstanceUID))
+        sink = self._open_store(event.assoc, request, str(event.context.transfer_syntax))
+        with asked.DataSet.getbuffer() as received:
+            sink.take(received)
+            return sink.finish()
+
+    def _open_store(self, association: Any, request: StoreRequest, transfer_syntax_uid: str) -> StoreSink:
+        """Where the data set of one C-STORE goes, on either path."""
+        caller = self._callers[association]
         if "store" not in caller.peer.may:
             if not caller.unauthorised:
                 self._happened("store refused", caller.name, {"reason": f'"store" is not in what {caller.name} may'})
             caller.unauthorised += 1
-            return NOT_AUTHORISED
-        try:
-            self._keep(event)
-            caller.kept += 1
-            return SUCCESS
-        except Exception as fault:  # the table above decides
-            status = self._statuses.get(type(fault), CANNOT_UNDERSTAND)
-            caller.refused += 1
-            LOG.log(
-                logging.WARNING if type(fault) in FAULT_STATUS else logging.ERROR,
-                "receive: instance %s from %s answered 0x%04X: %s",
-                event.request.AffectedSOPInstanceUID,
-                caller.name,
-                status,
-                fault,
-                exc_info=type(fault) not in FAULT_STATUS,
-            )
-            self._happened(
-                "conflict" if isinstance(fault, InstanceConflict) else "instance refused",
-                caller.name,
-                {
-                    "sop_instance_uid": str(event.request.AffectedSOPInstanceUID)[:64],
-                    "series_instance_uid": _series_uid(event),
-                    "status": f"0x{status:04X}",
-                    "reason": str(fault)[:200],
-                },
-            )
-            return status
-
-    def _keep(self, event: evt.Event) -> None:
-        request, syntax = event.request, event.context.transfer_syntax
-        sop_class_uid, sop_instance_uid = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
-        uids = peek_uids(request.DataSet, syntax)
-        if (uids["SOPClassUID"], uids["SOPInstanceUID"]) != (sop_class_uid, sop_instance_uid):
-            raise DatasetUnfit(f"the command names instance {sop_instance_uid}, the data set {uids['SOPInstanceUID']}")
-        meta = part10_head(
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=sop_instance_uid,
-            transfer_syntax_uid=str(syntax),
-            calling_ae_title=event.assoc.requestor.ae_title.strip(),
+            return _Unwanted()
+        incoming = Incoming(
+            self._files,
+            sop_class_uid=request.sop_class_uid,
+            sop_instance_uid=request.sop_instance_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+            calling_ae_title=caller.peer.ae_title,
+            maximum_bytes=self._maximum_bytes,
         )
-        with request.DataSet.getbuffer() as received:
-            self._files.keep_arrival(sop_instance_uid, _parts(meta, received))
-        self._arrived.set()
+        return _Wanted(incoming, self._maximum_bytes, lambda fault: self._answer(caller, request, incoming, fault))
+
+    def _answer(self, caller: _Caller, request: StoreRequest, incoming: Incoming, fault: Exception | None) -> int:
+        """The status of the response; what was not kept is told."""
+        if fault is None:
+            caller.kept += 1
+            self._arrived.set()
+            return SUCCESS
+        status = self._statuses.get(type(fault), CANNOT_UNDERSTAND)
+        caller.refused += 1
+        LOG.log(
+            logging.WARNING if type(fault) in FAULT_STATUS else logging.ERROR,
+            "receive: instance %s from %s answered 0x%04X: %s",
+            request.sop_instance_uid[:64],
+            caller.name,
+            status,
+            fault,
+            exc_info=None if type(fault) in FAULT_STATUS else fault,
+        )
+        self._happened(
+            "conflict" if isinstance(fault, InstanceConflict) else "instance refused",
+            caller.name,
+            {
+                "sop_instance_uid": request.sop_instance_uid[:64],
+                "series_instance_uid": incoming.series_instance_uid,
+                "status": f"0x{status:04X}",
+                "reason": str(fault)[:200],
+            },
+        )
+        return status
 
     def _on_end(self, event: evt.Event, how: str) -> None:
         caller = self._callers.get(event.assoc)
@@ -223,61 +257,51 @@ class Receiver:
             self._happened(how, caller.name, {"instances_kept": caller.kept, "instances_refused": caller.refused})
 
 
-def _series_uid(event: evt.Event) -> str:
-    """The series of what was not kept, so that the audit of the series tells of it; empty when it cannot be read."""
-    try:
-        return peek_uids(event.request.DataSet, event.context.transfer_syntax)["SeriesInstanceUID"]
-    except DatasetUnfit:
-        return ""
+class _Wanted:
+    """An instance that may come: the first fault stops the writing, never the reading, and becomes the status."""
+
+    def __init__(self, incoming: Incoming, maximum_bytes: int, answer: Callable[[Exception | None], int]) -> None:
+        self._incoming, self._maximum_bytes, self._answer = incoming, maximum_bytes, answer
+        self._fault: Exception | None = None
+        self._received = 0
+
+    def take(self, piece: memoryview) -> None:
+        """The next bytes, written while nothing has failed; far beyond the longest instance nobody listens."""
+        self._received += len(piece)
+        if self._received - len(piece) > 2 * self._maximum_bytes:
+            raise PduFault(f"an instance of more than twice {self._maximum_bytes} bytes")
+        if self._fault is None:
+            self._attempt(lambda: self._incoming.take(piece))
+
+    def finish(self) -> int:
+        """An instance is durable before its sender hears success."""
+        if self._fault is None:
+            self._attempt(lambda: self._incoming.keep())
+        self._attempt(self._incoming.close)
+        return self._answer(self._fault)
+
+    def drop(self) -> None:
+        """Nothing is left of it."""
+        self._attempt(self._incoming.close)
+
+    def _attempt(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as fault:  # FAULT_STATUS decides
+            self._fault = self._fault or fault
+            with suppress(OSError):
+                self._incoming.close()
 
 
-def _parts(head: bytes, body: memoryview) -> Iterator[bytes | memoryview]:
-    yield head
-    yield body
+class _Unwanted:
+    """An instance of a peer that may not store: read to its end and forgotten."""
 
+    def take(self, piece: memoryview) -> None:
+        """Nothing is kept."""
 
-def peek_uids(encoded: io.BytesIO, transfer_syntax: Any) -> dict[str, str]:
-    """The four UIDs of an encoded data set, read from its first elements only; raises DatasetUnfit without them."""
-    source = encoded
-    source.seek(0)
-    try:
-        if transfer_syntax == DeflatedExplicitVRLittleEndian:
-            # PS3.5 A.5: raw deflate; only so much is inflated as the first groups can need
-            source = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(encoded.read(), PEEK_BYTES))
-        head = read_dataset(
-            source,
-            is_implicit_VR=transfer_syntax.is_implicit_VR,
-            is_little_endian=transfer_syntax.is_little_endian,
-            stop_when=lambda tag, vr, length: tag > SERIES_INSTANCE_UID_TAG,
-        )
-        uids = {keyword: _uid(head, keyword) for keyword in NEEDED}
-    except DatasetUnfit:
-        raise
-    except (Exception, RecursionError) as fault:  # whatever hostile bytes make pydicom raise
-        raise DatasetUnfit(f"the data set cannot be read: {type(fault).__name__}") from fault
-    finally:
-        encoded.seek(0)
-    return uids
+    def finish(self) -> int:
+        """PS3.7 C.5.19: refused, not authorised."""
+        return NOT_AUTHORISED
 
-
-def _uid(head: Dataset, keyword: str) -> str:
-    value = str(head.get(keyword, ""))
-    if len(value) > 64 or not UID_FORM.fullmatch(value):
-        raise DatasetUnfit(f"{keyword} is absent or not a UID; the sender must be corrected")
-    return value
-
-
-def part10_head(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_ae_title: str) -> bytes:
-    """Preamble, prefix and File Meta Information (PS3.10 7.1) for a data set kept as it was received."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
-    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    meta.SourceApplicationEntityTitle = calling_ae_title
-    head = io.BytesIO()
-    head.write(bytes(128) + b"DICM")
-    write_file_meta_info(DicomIO(head), meta)
-    return head.getvalue()
+    def drop(self) -> None:
+        """Nothing was kept."""

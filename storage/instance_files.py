@@ -11,8 +11,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from storage.errors import InstanceConflict, StorageFull
+from storage.folder_sync import FolderSync, sync_folder
 
 _DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS})
 _BLOCK = 1 << 20
@@ -23,6 +26,60 @@ class Kept(StrEnum):
 
     NEW = "new"
     SAME = "same"
+
+
+class Part:
+    """A half-written file in `incoming`: `write` its bytes; it is gone at the end, so link it to keep it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{uuid.uuid4().hex}.part"
+        self._descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # says to sweep_parts that its writer lives
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Every byte of the chunk is in the file."""
+        _write_whole(self._descriptor, chunk)
+
+    def sync(self) -> None:
+        """The bytes written so far are durable."""
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """The part is gone; twice is harmless."""
+        if self._descriptor >= 0:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Arrival:
+    """An instance that is being received: `write` its bytes, then `keep` it; `close` it in any case."""
+
+    def __init__(self, files: InstanceFiles, sop_instance_uid: str, part: Part) -> None:
+        self._files, self._sop_instance_uid, self._part = files, sop_instance_uid, part
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """The next bytes. Raises StorageFull when the disk does not take them."""
+        with disk_faults(self._sop_instance_uid):
+            self._part.write(chunk)
+
+    def written(self) -> BinaryIO:
+        """What was written so far, to read."""
+        return self._part.path.open("rb")
+
+    def keep(self) -> Kept:
+        """Durable when this returns; raises as `keep_arrival` does."""
+        return self._files.keep_part(self._sop_instance_uid, self._part)
+
+    def close(self) -> None:
+        """What was not kept is gone; twice is harmless."""
+        self._part.close()
 
 
 class InstanceFiles:
@@ -42,6 +99,17 @@ class InstanceFiles:
             folder.chmod(0o700)
         sync_folder(self._instances)
         sync_folder(root)
+        self._arrivals_sync = FolderSync(self._arrivals)
+
+    def open_arrival(self, sop_instance_uid: str) -> Arrival:
+        """An instance to be written piece by piece. Raises StorageFull when the disk does not take it."""
+        _name(sop_instance_uid)
+        with disk_faults(sop_instance_uid):
+            return Arrival(self, sop_instance_uid, Part(self._incoming))
+
+    def keep_part(self, sop_instance_uid: str, part: Part) -> Kept:
+        """A written part becomes the instance; as `keep_arrival`."""
+        return self._keep(sop_instance_uid, part, self._arrivals / _name(sop_instance_uid))
 
     def keep_arrival(self, sop_instance_uid: str, chunks: Iterable[bytes | memoryview]) -> Kept:
         """The received bytes, durable when this returns; SAME when that data set is here already.
@@ -49,14 +117,16 @@ class InstanceFiles:
         Raises InstanceConflict when the UID has another data set, StorageFull when the disk does not take it;
         then nothing of this call is left.
         """
-        return self._keep(sop_instance_uid, chunks, self._arrivals / _name(sop_instance_uid))
+        with disk_faults(sop_instance_uid), self._written(chunks) as part:
+            return self.keep_part(sop_instance_uid, part)
 
     def keep_derived(self, sop_instance_uid: str, content: bytes) -> str:
         """SHA-256 (hex) of the derived instance's file, durable among the instances; twice is harmless.
 
         Raises InstanceConflict when the UID has another data set, StorageFull when the disk does not take it.
         """
-        self._keep(sop_instance_uid, [content], self._places(sop_instance_uid)[0])
+        with disk_faults(sop_instance_uid), self._written([content]) as part:
+            self._keep(sop_instance_uid, part, self._places(sop_instance_uid)[0])
         return self.sha256_of(self.path_of(sop_instance_uid))
 
     def arrivals(self) -> list[Path]:
@@ -95,6 +165,15 @@ class InstanceFiles:
                 return path
         raise FileNotFoundError(f"no file of instance {sop_instance_uid} is under {self._root}")
 
+    def places_of(self, sop_instance_uid: str) -> tuple[Path, Path]:
+        """Where the instance lies once it is listed and where until then, whether or not it is there."""
+        return self._places(sop_instance_uid)
+
+    def quarantined(self) -> int:
+        """How many files lie in quarantine."""
+        with os.scandir(self._quarantine) as entries:
+            return sum(not entry.name.endswith(".reason.txt") for entry in entries)
+
     def quarantine(self, path: Path, reason: str) -> Path:
         """Where the file lies now, out of the way, with `<name>.reason.txt` beside it; nothing is ever overwritten."""
         if path.parent != self._arrivals and self._instances not in path.parents:
@@ -106,7 +185,8 @@ class InstanceFiles:
                 kept = self._quarantine / f"{path.stem}-{number}{path.suffix}"
             note = kept.with_name(f"{kept.name}.reason.txt")
             with self._written([reason.encode("utf-8", "replace") + b"\n"]) as part:
-                part.replace(note)
+                part.sync()
+                part.path.replace(note)
             if not kept.exists():
                 kept.hardlink_to(path)
             sync_folder(self._quarantine)
@@ -137,48 +217,58 @@ class InstanceFiles:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def _keep(self, sop_instance_uid: str, chunks: Iterable[bytes | memoryview], final: Path) -> Kept:
-        with disk_faults(sop_instance_uid), self._written(chunks) as part:
+    def _keep(self, sop_instance_uid: str, part: Part, final: Path) -> Kept:
+        with disk_faults(sop_instance_uid):
+            part.sync()
             others = [place for place in self._places(sop_instance_uid) if place != final]
             if any(other.exists() for other in others):
-                return self._compare(sop_instance_uid, part)
+                return self._compare(sop_instance_uid, part.path)
             try:
-                final.hardlink_to(part)
+                final.hardlink_to(part.path)
             except FileExistsError:
-                return self._compare(sop_instance_uid, part)
+                return self._compare(sop_instance_uid, part.path)
             if any(other.exists() and not other.samefile(final) for other in others):
                 final.unlink(missing_ok=True)  # the first copy was settled between our look and our link
-                return self._compare(sop_instance_uid, part)
-            sync_folder(final.parent)
+                return self._compare(sop_instance_uid, part.path)
+            self._sync_folder(final.parent)
             return Kept.NEW
+
+    def _sync_folder(self, folder: Path) -> None:
+        """The names in the folder are durable; those of arrivals together, for the many who receive at once."""
+        if folder == self._arrivals:
+            self._arrivals_sync.sync()
+        else:
+            sync_folder(folder)
 
     def _compare(self, sop_instance_uid: str, part: Path) -> Kept:
         """SAME, when the first copy is as durable as was promised, or InstanceConflict."""
-        known = self.path_of(sop_instance_uid)
-        try:
-            same = _same_data_set(part, known)
-        except FileNotFoundError:  # settled in this moment
-            known = self.path_of(sop_instance_uid)
-            same = _same_data_set(part, known)
+        known, same = self._wanted_again(sop_instance_uid, part)
         if not same:
             raise InstanceConflict(_conflict(sop_instance_uid))
-        sync_folder(known.parent)
+        self._sync_folder(known.parent)
         return Kept.SAME
 
+    def _wanted_again(self, sop_instance_uid: str, part: Path) -> tuple[Path, bool]:
+        """The first copy, and whether it holds the same data set; if so, retention sees that it is wanted again."""
+        for _ in range(3):  # between two looks it may be settled, once
+            try:
+                known = self.path_of(sop_instance_uid)
+                same = _same_data_set(part, known)
+                if same:
+                    os.utime(known)
+                return known, same
+            except FileNotFoundError:
+                continue
+        # retention took it in this moment: the sender tries again
+        raise StorageFull(f"instance {sop_instance_uid} was being removed; send it again")
+
     @contextmanager
-    def _written(self, chunks: Iterable[bytes | memoryview]) -> Iterator[Path]:
-        """A synced file of these bytes that is gone at the end; link it to keep it."""
-        part = self._incoming / f"{uuid.uuid4().hex}.part"
-        descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # says to sweep_parts that its writer lives
+    def _written(self, chunks: Iterable[bytes | memoryview]) -> Iterator[Part]:
+        """A part with these bytes."""
+        with Part(self._incoming) as part:
             for chunk in chunks:
-                _write_whole(descriptor, chunk)
-            os.fdatasync(descriptor)
+                part.write(chunk)
             yield part
-        finally:
-            part.unlink(missing_ok=True)
-            os.close(descriptor)
 
     def _places(self, sop_instance_uid: str) -> tuple[Path, Path]:
         name = _name(sop_instance_uid)
@@ -217,15 +307,6 @@ def _write_whole(descriptor: int, chunk: bytes | memoryview) -> None:
         while written < len(octets):
             with octets[written:] as rest:
                 written += os.write(descriptor, rest)
-
-
-def sync_folder(folder: Path) -> None:
-    """The names in the folder are durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _same_data_set(one: Path, other: Path) -> bool:

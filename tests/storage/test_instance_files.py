@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import InstanceConflict
+from storage.errors import InstanceConflict, StorageFull
 from storage.instance_files import InstanceFiles, Kept
 
 UID = "1.2.840.113619.2.55.3"
@@ -105,6 +106,48 @@ def test_a_sender_that_breaks_off_leaves_nothing(files: InstanceFiles, tmp_path:
     with pytest.raises(ConnectionResetError):
         files.keep_arrival(UID, broken_off())
     assert every_file(files, tmp_path) == []
+
+
+def test_an_arrival_written_piece_by_piece_is_kept_or_gone(files: InstanceFiles, tmp_path: Path) -> None:
+    content = part10(os.urandom(300_001))
+    for keeps in (False, True):
+        arrival = files.open_arrival(UID)
+        for at in range(0, len(content), 70_000):
+            arrival.write(memoryview(content)[at : at + 70_000])
+        with arrival.written() as file:
+            assert file.read() == content
+        assert files.arrivals() == []
+        if keeps:
+            assert arrival.keep() is Kept.NEW
+        arrival.close()
+        arrival.close()
+        assert len(every_file(files, tmp_path)) == keeps
+    assert files.path_of(UID).read_bytes() == content
+
+
+def test_a_full_disk_is_said_while_an_arrival_is_written(files: InstanceFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, octets: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    arrival = files.open_arrival(UID)
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StorageFull):
+        arrival.write(b"x")
+    arrival.close()
+
+
+def test_a_disk_that_does_not_sync_is_no_success(
+    files: InstanceFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    for name in ("fdatasync", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, broken)
+            with pytest.raises(StorageFull):
+                files.keep_arrival(f"1.2.{name}", [b"x"])
+    assert not list((tmp_path / "var" / "incoming").iterdir())
 
 
 FULL_DISK = """
