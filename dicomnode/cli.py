@@ -16,10 +16,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dicomnode.answers import details_in_lines, entry_as_json, job_as_json, plain
+from dicomnode.answers import details_in_lines, entry_as_json, family_as_json, job_as_json, plain
 from dicomnode.config import Config, describe, load_config
 from dicomnode.errors import ConfigFault, NodeFault
-from dicomnode.logs import DiscreetFormatter
+from dicomnode.logs import log_to_stderr
 from storage.errors import StorageFault
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run(config: ConfigOption = CONFIG, verbose: Annotated[bool, typer.Option("--
     [dim]dicomnode run --config /etc/dicomnode[/dim]
     """
     settings = load_config(config)
-    _log_to_stderr(logging.DEBUG if verbose else settings.node.log_level)
+    log_to_stderr(logging.DEBUG if verbose else settings.node.log_level, settings.node.log_format)
     from dicomnode.node import Node
 
     node = Node(settings)
@@ -146,7 +146,12 @@ def jobs(
     table = Table("job", "state", "pipeline", "series", "to", "since", "reason")
     for job, sent in rows:
         lanes = "\n".join(f"{one.destination}: {one.state}" for one in sent) or ", ".join(job.destinations)
-        why = job.reason or "\n".join(f"{one.destination}: {one.reason}" for one in sent if one.reason)
+        code = f"{job.reason_code}: " if job.reason_code else ""
+        why = (
+            f"{code}{job.reason}"
+            if job.reason
+            else "\n".join(f"{one.destination}: {one.reason}" for one in sent if one.reason)
+        )
         table.add_row(
             str(job.id), job.state, job.pipeline, job.series_instance_uid, lanes,
             job.created_at.astimezone().strftime("%m-%d %H:%M:%S"), plain(why),
@@ -208,6 +213,29 @@ def audit(
 
 
 @app.command()
+def retention(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Show what the next retention sweep of a running node would remove, and change nothing.
+
+    [dim]dicomnode retention[/dim]
+    """
+    from dicomnode.upkeep import families_to_go
+    from storage.retention import free_bytes
+
+    settings = load_config(config)
+    with _database(config) as database, database.read() as connection:
+        planned = families_to_go(connection, settings.retention, free=free_bytes(settings.data_folder))
+    if as_json:
+        _print_json([family_as_json(family, because) for family, because in planned])
+        return
+    table = Table("series", "derived", "instances", "MB", "done with since", "because")
+    for one, because in planned:
+        since = one.done_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        sizes = str(len(one.members) - 1), str(one.instance_count), f"{one.size_bytes / 1e6:.0f}"
+        table.add_row(one.series_instance_uid, *sizes, since, because)
+    console.print(table if planned else "nothing would be removed now")
+
+
+@app.command()
 def passport(
     series: Annotated[str, typer.Argument(help="Series Instance UID of a derived series.")],
     output: Annotated[
@@ -232,7 +260,8 @@ def passport(
         ]
     if not rows:
         raise NodeFault(f"this node has derived no series {series}")
-    text = exported_passport(json.loads(PassportFiles(settings.data_folder).read(series)), rows[-1])
+    kept = PassportFiles(settings.data_folder).read(series, str(rows[-1].details["passport_sha256"]))
+    text = exported_passport(json.loads(kept), rows[-1])
     if output is None:
         print(text)
     else:
@@ -299,7 +328,7 @@ def work(
     from dicomnode.worker import run_worker
 
     settings = load_config(config, relative_to=relative_to)
-    _log_to_stderr(settings.node.log_level)
+    log_to_stderr(settings.node.log_level, settings.node.log_format)
     run_worker(settings, relative_to=relative_to or config, executor_id=executor, device=device)
 
 
@@ -313,7 +342,7 @@ def send(
     from dicomnode.worker import run_sender
 
     settings = load_config(config, relative_to=relative_to)
-    _log_to_stderr(settings.node.log_level)
+    log_to_stderr(settings.node.log_level, settings.node.log_format)
     run_sender(settings, executor_id=executor)
 
 
@@ -331,7 +360,8 @@ def _database(folder: Path) -> Iterator[Database]:
 
 def _start_conditions(config: Config) -> Iterator[tuple[str, str, bool]]:
     """What `run` needs of this machine, found out without changing anything: what, finding, whether it is there."""
-    from dicomnode.node import Stores, free_bytes
+    from dicomnode.node import Stores
+    from storage.retention import free_bytes
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -351,16 +381,6 @@ def _start_conditions(config: Config) -> Iterator[tuple[str, str, bool]]:
         yield "database answers", "made at the first start", True
     except StorageFault as fault:
         yield "database answers", str(fault), False
-
-
-def _log_to_stderr(level: int | str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(DiscreetFormatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=level.upper() if isinstance(level, str) else level, handlers=[handler], force=True)
-    # Other libraries' words repeat values of data sets; what matters of them is said in our own.
-    for library in ("pynetdicom", "alembic", "sqlalchemy", "pydicom"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
-    logging.getLogger("dbos").setLevel(logging.ERROR)
 
 
 def _print_json(value: Any) -> None:

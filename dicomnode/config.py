@@ -22,6 +22,7 @@ from dicomnode.settings import (
     NodeFile,
     NodeSettings,
     PipelineTable,
+    RetentionSettings,
     RulesFile,
     RuleTable,
     WorkerSettings,
@@ -56,6 +57,7 @@ class Config:
     pipelines: Mapping[str, PipelineSettings]
     """Those that have a table or that a rule runs."""
     rules: tuple[Rule, ...]
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     warnings: tuple[str, ...] = ()
     """What may be meant but is unusual; `dicomnode check` shows it."""
     database_password: SecretStr | None = field(default=None, repr=False)
@@ -116,6 +118,7 @@ def load_config(
         workers=tables.workers,
         pipelines=pipelines,
         rules=rules,
+        retention=tables.retention,
         warnings=(*warnings, *_unusual(peers, rules)),
         database_password=password,
         texts={file.path.name: file.text for file in (node_toml, rules_toml)},
@@ -162,6 +165,7 @@ def _node_file(file: TomlFile | None, faults: list[ConfigFault]) -> NodeFile | N
             (("node",), NodeSettings),
             (("peers", "*"), PeerTable),
             (("workers", "*"), WorkerSettings),
+            (("retention",), RetentionSettings),
         ]
         faults += faults_of(error, file, tables)
         return None
@@ -307,6 +311,18 @@ def _unusual(peers: Mapping[str, Peer], rules: tuple[Rule, ...]) -> Iterator[str
                 yield f'rule {rule.name!r} is for series from {name}, which may not "store"'
 
 
+def retention_in_words(settings: RetentionSettings) -> str:
+    """What leaves the disk, and when nothing is received."""
+    aged = (
+        "nothing goes by age"
+        if settings.keep_days is None
+        else f"what is done with goes in {settings.keep_days:g} days"
+    )
+    room = f"; delivered series go below {settings.make_room_gb:g} GB free" if settings.make_room_gb else ""
+    stop = f"; nothing is received below {settings.low_watermark_gb:g} GB free" if settings.low_watermark_gb else ""
+    return f"{aged}{room}{stop}"
+
+
 def describe(config: Config) -> list[tuple[str, str]]:
     """The config in words, a line each: what, and what it means."""
     node = config.node
@@ -316,7 +332,10 @@ def describe(config: Config) -> list[tuple[str, str]]:
             f"{node.ae_title} listens on {node.host}:{node.port}; a series is whole after {node.quiet_seconds:g} s",
         ),
         ("database", node.database or f"SQLite in {config.data_folder}"),
+        ("retention", retention_in_words(config.retention)),
     ]
+    if node.http_port:
+        lines.append(("monitor", f"http://{node.http_host}:{node.http_port}: /healthz, /readyz, /metrics"))
     for name, peer in config.peers.items():
         where = f"at {peer.host}:{peer.port}" if peer.reachable else "only calls us"
         origin = f" from {', '.join(peer.networks)}" if peer.networks else ""

@@ -12,13 +12,22 @@ from pydantic.fields import FieldInfo
 
 from dicomnode.peer import PeerTable
 from dicomnode.reasons import REASONS
-from dicomnode.settings import NodeFile, NodeSettings, PipelineTable, RulesFile, RuleTable, WorkerSettings
+from dicomnode.settings import (
+    NodeFile,
+    NodeSettings,
+    PipelineTable,
+    RetentionSettings,
+    RulesFile,
+    RuleTable,
+    WorkerSettings,
+)
 
 TABLES: dict[str, type[BaseModel]] = {
     "[node]": NodeSettings,
     "[peers.NAME]": PeerTable,
     "[[workers]]": WorkerSettings,
     "[pipelines.NAME]": PipelineTable,
+    "[retention]": RetentionSettings,
     "[[rules]]": RuleTable,
 }
 _BLOCK = re.compile(r"(<!-- keys of (?P<table>.+?) -->\n).*?(<!-- end -->)", re.DOTALL)

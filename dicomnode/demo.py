@@ -25,6 +25,7 @@ from rich.table import Table
 
 from dicomnode.demo_page import Picture, write_page
 from dicomnode.errors import NodeFault
+from dicomnode.passport import exported_passport
 from dicomnode.peer import Peer
 from dicomnode.phantoms import Phantom, write_phantoms
 from dicomnode.receive import Receiver
@@ -35,6 +36,7 @@ from storage.database import Database
 from storage.instance_files import InstanceFiles
 from storage.jobs import State
 from storage.ledger import LedgerState
+from storage.passport_files import PassportFiles
 
 NODE_TOML = """
 [node]
@@ -117,7 +119,8 @@ def run_demo(output: Path, *, seed: int, console: Console) -> int:
             shown = [_shown(phantom, folder / "node", pacs.files, sent_at) for phantom in phantoms]
             rows = _audit_rows(folder / "node")
             with _step(progress, "verifying what the PACS holds, rule by rule"):
-                verification = verify_folder(folder / "pacs", sources=[folder / "scanner"])
+                _export_passports(folder / "node", folder / "passports")
+                verification = verify_folder(folder / "pacs", sources=[folder / "scanner", folder / "passports"])
             key_images = list(_key_images(pacs.files))
     _print(shown, console)
     pictures = [one.picture for one in shown if one.picture is not None]
@@ -227,6 +230,18 @@ def _reading(folder: Path) -> Iterator[Any]:
             yield connection
     finally:
         database.close()
+
+
+def _export_passports(folder: Path, exported: Path) -> None:
+    """The passport of every derived series, as `dicomnode passport` would write it."""
+    exported.mkdir()
+    kept = PassportFiles(folder)
+    with _reading(folder) as connection:
+        rows = [entry for entry in audit.entries(connection) if entry.event == "derived"]
+    for number, row in enumerate(rows):
+        details = row.details
+        text = kept.read(str(details["derived_series_instance_uid"]), str(details["passport_sha256"]))
+        (exported / f"{number}.passport.json").write_text(exported_passport(json.loads(text), row), encoding="ascii")
 
 
 def _audit_rows(folder: Path) -> int:

@@ -19,6 +19,10 @@ class DatasetUnfit(NodeFault):
     """A data set lacks the UIDs we need, or names others than its command; its sender must be corrected."""
 
 
+class InstanceTooLong(NodeFault):
+    """A data set is longer than the node takes; raise maximum_instance_bytes or look at what the sender sends."""
+
+
 class HeaderUnreadable(NodeFault):
     """A file's header cannot be read; the file goes to quarantine for somebody to look at."""
 

@@ -35,11 +35,17 @@ class Arrival:
     instance: Instance
 
 
-def list_arrivals(database: Database, files: InstanceFiles, *, peer_of: Callable[[str], str]) -> set[str]:
+def list_arrivals(
+    database: Database,
+    files: InstanceFiles,
+    *,
+    peer_of: Callable[[str], str],
+    listed: Callable[[Sequence[Instance]], None] = lambda new: None,
+) -> set[str]:
     """What arrived enters the catalogue, what cannot be read goes to quarantine; the series that grew are given.
 
-    peer_of: calling AE title -> the peer's name. An instance is listed first and its file moved second, so that
-    a crash between the two is mended by doing both again.
+    peer_of: calling AE title -> the peer's name; listed: told of those that are new. An instance is listed first and
+    its file moved second, so that a crash between the two is mended by doing both again.
     """
     waiting = files.arrivals()
     grown: set[str] = set()
@@ -59,9 +65,11 @@ def list_arrivals(database: Database, files: InstanceFiles, *, peer_of: Callable
                     audit.append(connection, "quarantined", details={"file": kept.name, "reason": str(fault)[:200]})
         if not arrivals:
             continue
+        new: set[str] = set()
         with database.begin() as connection:
             for added in catalog.add_instances(connection, [arrival.instance for arrival in arrivals]):
                 grown.add(added.series_instance_uid)
+                new.update(added.sop_instance_uids)
                 if added.reopened:
                     audit.append(
                         connection,
@@ -69,6 +77,7 @@ def list_arrivals(database: Database, files: InstanceFiles, *, peer_of: Callable
                         series_instance_uid=added.series_instance_uid,
                         details={"generation": added.generation, "instances": added.count},
                     )
+        listed([arrival.instance for arrival in arrivals if arrival.instance.sop_instance_uid in new])
         for arrival in arrivals:
             _settle(database, files, arrival)
     return grown
@@ -80,7 +89,13 @@ def _settle(database: Database, files: InstanceFiles, arrival: Arrival) -> None:
     except InstanceConflict as fault:  # left by a power cut: its sender never heard success
         LOG.error("gather: %s", fault)
         with database.begin() as connection:
-            audit.append(connection, "conflict", peer=arrival.instance.peer, details={"reason": str(fault)[:200]})
+            audit.append(
+                connection,
+                "conflict",
+                series_instance_uid=arrival.instance.series_instance_uid,
+                peer=arrival.instance.peer,
+                details={"reason": str(fault)[:200]},
+            )
 
 
 def _instance(path: Path, header: Header, *, sha256: str, peer: str) -> Instance:

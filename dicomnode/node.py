@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import shutil
 import signal
 import socket
 import threading
@@ -18,8 +17,11 @@ from dicomnode import gather, route
 from dicomnode.config import IN_FORCE, Config, keep_in_force, load_config
 from dicomnode.engine import Engine
 from dicomnode.errors import ConfigFault
+from dicomnode.fast_store import Deadlines
+from dicomnode.notify import notify
 from dicomnode.processes import Child, Processes
 from dicomnode.receive import CONFLICT_STATUS, Receiver
+from dicomnode.upkeep import Life, Upkeep
 from storage import audit, catalog, deliveries, jobs
 from storage.database import Database, open_engine
 from storage.errors import DatabaseAway, StaleState
@@ -87,6 +89,10 @@ class Node:
         self._left: set[str] = set()
         self._looked_at: dict[str, tuple[int, int, int]] = {}
         self._not_routed: set[tuple[str, int, int]] = set()
+        self._children = children(config, config.data_folder / IN_FORCE)
+        self._processes = Processes(self._children)
+        life = Life(self._living, lambda: self._receiver.open_associations, self._threads_live, lambda: self.port)
+        self._upkeep = Upkeep(lambda: self._config, self._stores.database, self._stores.files, life)
         node = config.node
         self._receiver = Receiver(
             ae_title=node.ae_title,
@@ -98,13 +104,17 @@ class Node:
             maximum_pdu=node.maximum_pdu,
             idle_s=node.association_idle_s,
             conflict_status=CONFLICT_STATUS[node.conflict_status],
+            has_room=self._upkeep.has_room,
+            receive_path=node.receive_path,
+            maximum_instance_bytes=node.maximum_instance_bytes,
+            deadlines=Deadlines(node.pdu_stall_s, node.pdu_limit_s, node.negotiation_s),
         )
-        self._processes = Processes(children(config, config.data_folder / IN_FORCE))
         self._threads: list[threading.Thread] = []
         self.port = 0
 
     def start(self) -> None:
         """The port is open and everything runs. Raises ConfigFault when the port cannot be had."""
+        self._upkeep.start()
         host, port = self._config.node.host, self._config.node.port
         try:
             self.port = self._receiver.start(host, port)
@@ -121,6 +131,15 @@ class Node:
             thread = threading.Thread(target=self._repeat, args=(name, step, every_s, wake), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        notify("READY=1")
+
+    def _living(self) -> dict[str, bool]:
+        """Which of the other processes live."""
+        running = self._processes.process_ids()
+        return {child.executor_id: child.executor_id in running for child in self._children}
+
+    def _threads_live(self) -> bool:
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
     def wait(self) -> None:
         """Returns when the node has been asked to stop."""
@@ -132,6 +151,7 @@ class Node:
 
     def stop(self) -> None:
         """Drains: no new association, what is received is listed, running jobs end or are left for the next start."""
+        notify("STOPPING=1")
         self._stop.set()
         self._receiver.stop(drain_s=RECEIVER_DRAIN_S)
         self._arrived.set()
@@ -142,6 +162,7 @@ class Node:
         except DatabaseAway as fault:  # what arrived lies on disk and is listed at the next start
             LOG.error("node: not everything could be listed before the stop: %s", fault)
         self._processes.stop(drain_s=CHILD_DRAIN_S)
+        self._upkeep.stop()
         self._engine.close()
         self._stores.database.close()
 
@@ -188,7 +209,12 @@ class Node:
         now = datetime.now(UTC)
         database, config = self._stores.database, self._config
         names = {peer.ae_title: name for name, peer in config.peers.items()}
-        gather.list_arrivals(database, self._stores.files, peer_of=lambda title: names.get(title, title))
+        gather.list_arrivals(
+            database,
+            self._stores.files,
+            peer_of=lambda title: names.get(title, title),
+            listed=self._upkeep.count_listed,
+        )
         with database.read() as connection:
             waiting = catalog.open_series(connection)
         for series in waiting:
@@ -350,8 +376,3 @@ def children(config: Config, in_force: Path) -> list[Child]:
         for index, one in enumerate(config.workers)
     ]
     return [*workers, Child(f"{host}/send", ("send", *folder, "--executor", f"{host}/send"))]
-
-
-def free_bytes(folder: Path) -> int:
-    """How much room the disk of the data folder has."""
-    return shutil.disk_usage(folder).free

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from dicomnode.expressions import LONGEST_CONDITION
 from dicomnode.iods import EQUIPMENT_PURPOSES
+from dicomnode.logs import LogFormat
 from dicomnode.peer import AETitle, PeerTable
 from dicomnode.rules import Priority
 
@@ -65,6 +66,27 @@ class NodeSettings(BaseModel):
     association_idle_s: float = Field(
         default=60.0, gt=0, description="An association without traffic is ended after this."
     )
+    negotiation_s: float = Field(
+        default=30.0, gt=0, description="A connection on which no association was asked for is closed after this."
+    )
+    pdu_stall_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="A peer that sends no byte for so long in the middle of a PDU is aborted (fast path).",
+    )
+    pdu_limit_s: float = Field(
+        default=60.0, gt=0, description="A peer that needs longer for one PDU is aborted (fast path)."
+    )
+    maximum_instance_bytes: int = Field(
+        default=4 << 30,
+        ge=1 << 20,
+        description="Longest data set that is taken; a longer one is answered 0xA700 and not kept.",
+    )
+    receive_path: Literal["fast", "plain"] = Field(
+        default="fast",
+        description="fast: data sets stream from the socket to their file; plain: pynetdicom's own receiving, slower "
+        "and with the whole data set in memory.",
+    )
     pipeline_limit_s: float = Field(
         default=3600.0,
         gt=0,
@@ -113,6 +135,13 @@ class NodeSettings(BaseModel):
         description="How derived CT is stored; unsigned-12 is for old receivers and clips at -1024 and 3071 HU.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
+    log_format: LogFormat = Field(default="text", description="text, or json: one JSON object a line.")
+    http_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address of /healthz, /readyz and /metrics; they have no password: keep them off other networks.",
+    )
+    http_port: int = Field(default=0, ge=0, le=65535, description="Port of these; 0: there are none.")
 
     @field_validator("database")
     @classmethod
@@ -137,6 +166,38 @@ class NodeSettings(BaseModel):
     def _waits_grow(self) -> Self:
         if self.retry_longest_s < self.retry_first_s:
             raise ValueError("retry_longest_s is shorter than retry_first_s")
+        return self
+
+
+class RetentionSettings(BaseModel):
+    """The `[retention]` table of node.toml: what leaves our disk, and when nothing more is received."""
+
+    model_config = STRICT
+
+    keep_days: float | None = Field(
+        default=None,
+        ge=1,
+        description="A received series goes, with everything derived from it, so many days after the last thing "
+        "happened to it: every job of it delivered, or no rule wanted it. Absent: nothing goes by its age.",
+    )
+    make_room_gb: float = Field(
+        default=0.0,
+        ge=0,
+        description="While less is free on the disk of data_folder, delivered series go before keep_days, oldest "
+        "first, but none that changed within the hour. 0: never.",
+    )
+    low_watermark_gb: float = Field(
+        default=1.0,
+        ge=0,
+        description="While less is free on the disk of data_folder, new associations are rejected for the time being "
+        "(temporary congestion). 0: never.",
+    )
+    every_s: float = Field(default=600.0, gt=0, description="How often it is looked for what may go.")
+
+    @model_validator(mode="after")
+    def _room_is_made_in_time(self) -> Self:
+        if 0 < self.make_room_gb <= self.low_watermark_gb:
+            raise ValueError("make_room_gb must be more than low_watermark_gb: room is made before receiving stops")
         return self
 
 
@@ -217,6 +278,9 @@ class NodeFile(BaseModel):
         default=(WorkerSettings(),), description="One process per table; none given: one on the best device."
     )
     pipelines: dict[str, PipelineTable] = Field(default_factory=dict, description="Settings of pipelines, by name.")
+    retention: RetentionSettings = Field(
+        default_factory=lambda: RetentionSettings(), description="What leaves our disk, and when nothing is received."
+    )
 
 
 class RulesFile(BaseModel):

@@ -96,10 +96,15 @@ def entries(
             .join(instances, instances.c.sop_instance_uid == job_results.c.sop_instance_uid)
             .where(instances.c.series_instance_uid == series_instance_uid)
         )
+        # What retention removed is no longer in `instances`; its row of the audit still names the job that made it.
+        removed_from_it = sa.select(audit.c.job_id).where(
+            audit.c.series_instance_uid == series_instance_uid, audit.c.event == "removed", audit.c.job_id.is_not(None)
+        )
         its_jobs = sa.select(jobs.c.id).where(
             (jobs.c.series_instance_uid == series_instance_uid)
             | (jobs.c.derived_series_instance_uid == series_instance_uid)
             | jobs.c.id.in_(made_in_it)
+            | jobs.c.id.in_(removed_from_it)
         )
         wanted = wanted.where((audit.c.series_instance_uid == series_instance_uid) | audit.c.job_id.in_(its_jobs))
     if job_id is not None:

@@ -25,6 +25,9 @@ LIBRARY_HOMES = {
     "pydicom": ("dicomnode",),
     "pynetdicom": (
         "dicomnode/receive.py",
+        "dicomnode/fast_message.py",
+        "dicomnode/fast_store.py",
+        "dicomnode/fast_server.py",
         "dicomnode/send.py",
         "dicomnode/contexts.py",
         "dicomnode/query_retrieve_scp.py",
@@ -36,6 +39,7 @@ LIBRARY_HOMES = {
     "dbos": ("dicomnode/engine.py",),
     "cel": ("dicomnode/expressions.py", "dicomnode/rules.py"),
     "typer": ("dicomnode/cli.py",),
+    "prometheus_client": ("dicomnode/metrics.py",),
 }
 RIVER = ("receive", "gather", "route", "work", "send")
 ROOTS = ("node", "worker", "cli", "demo", "__main__", "demo_page")

@@ -22,7 +22,7 @@ def test_three_phantoms_come_back_better_than_they_were_sent(tmp_path: Path) -> 
         assert fact["state"] == "delivered" and fact["instances"] > 0
         assert fact["psnr_after_db"] > fact["psnr_before_db"] + 2
     assert (tmp_path / "out" / "index.html").is_file()
-    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3 + 3  # a picture of each phantom, three key images
     assert "the hash chain is whole" in said.getvalue()
 
 

@@ -1,0 +1,203 @@
+"""What the node does beside the river: makes room, says how it stands to monitors, and to systemd that it lives."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dicomnode.config import Config
+from dicomnode.errors import ConfigFault
+from dicomnode.notify import notify, watchdog_s
+from dicomnode.settings import RetentionSettings
+from storage.catalog import Instance
+from storage.database import Connection, Database
+from storage.errors import DatabaseAway, StorageFull
+from storage.instance_files import InstanceFiles
+from storage.retention import Family, Remover, free_bytes, plan_removals
+
+if TYPE_CHECKING:
+    from dicomnode.health import Monitor
+    from dicomnode.metrics import Metrics
+
+LOG = logging.getLogger(__name__)
+AT_ONCE = 500
+"""Families that one sweep removes; what is left goes at the next."""
+PROBE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What the node knows of its own parts; each is answered at once."""
+
+    processes: Callable[[], Mapping[str, bool]]
+    associations: Callable[[], int]
+    threads: Callable[[], bool]
+    """Whether every thread of the river lives."""
+    port: Callable[[], int]
+    """Where the node listens; 0 while it does not."""
+
+
+def families_to_go(connection: Connection, settings: RetentionSettings, *, free: int) -> list[tuple[Family, str]]:
+    """What the next sweep removes, oldest first, and why."""
+    planned = plan_removals(
+        connection,
+        keep=None if settings.keep_days is None else timedelta(days=settings.keep_days),
+        make_room_bytes=settings.make_room_gb * 1e9,
+        free_bytes=free,
+        now=datetime.now(UTC),
+    )
+    return list(islice(planned, AT_ONCE))
+
+
+class Upkeep:
+    """Threads of their own: none of them ever holds up the river."""
+
+    def __init__(self, config: Callable[[], Config], database: Database, files: InstanceFiles, life: Life) -> None:
+        """config: the one in force, asked each time."""
+        self._config, self._database, self._files, self._life = config, database, files, life
+        self._folder = config().data_folder
+        self._remover = Remover(database, files, self._folder)
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._metrics: Metrics | None = None
+        self._monitor: Monitor | None = None
+
+    def start(self) -> None:
+        """Monitors are answered and room is made. Raises ConfigFault when the port for monitors cannot be had."""
+        if self._config().node.http_port:
+            self._open_monitor()
+        self._run("retention", self.sweep, lambda: self._config().retention.every_s)
+        if (pause_s := watchdog_s()) is not None:
+            self._run("watchdog", self._tell_alive, lambda: pause_s)
+
+    def stop(self) -> None:
+        """What is being removed is removed whole; monitors hear nothing any more."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(10.0)
+        if self._monitor is not None:
+            self._monitor.stop()
+
+    def has_room(self) -> bool:
+        """Whether more may be received: asked for each new association; False rejects it for the time being."""
+        try:
+            return free_bytes(self._folder) >= self._config().retention.low_watermark_gb * 1e9
+        except OSError as fault:
+            LOG.error("node: the room on the disk cannot be asked for: %s", fault.strerror)
+            return False
+
+    def count_listed(self, instances: Sequence[Instance]) -> None:
+        """These instances were received and are in the catalogue."""
+        if self._metrics is not None:
+            self._metrics.count_listed(instances)
+
+    def sweep(self) -> int:
+        """How many families were removed; none without `[retention]`."""
+        if finished := self._remover.finish():
+            LOG.warning("retention: %d removals that were broken off are finished", finished)
+        settings = self._config().retention
+        if settings.keep_days is None and not settings.make_room_gb:
+            return 0
+        with self._database.read() as connection:
+            planned = families_to_go(connection, settings, free=free_bytes(self._folder))
+        removed = 0
+        for family, because in planned:
+            if self._stop.is_set():
+                break
+            if self._remover.remove(family, because=because, now=datetime.now(UTC)):
+                removed += 1
+                LOG.info(
+                    "retention: series %s and %d derived from it removed: %s",
+                    family.series_instance_uid,
+                    len(family.members) - 1,
+                    because,
+                )
+        if (free := free_bytes(self._folder)) < settings.make_room_gb * 1e9 and len(planned) < AT_ONCE:
+            LOG.warning(
+                "retention: only %.1f GB are free and nothing more may go; see failed, refused jobs", free / 1e9
+            )
+        return removed
+
+    def _open_monitor(self) -> None:
+        # Imported here: a node that nobody watches does without their memory.
+        from dicomnode.health import Answer, Monitor, alive_answer, ready_answer
+        from dicomnode.metrics import CONTENT_TYPE, Metrics, Standing
+
+        metrics = Metrics(
+            self._database,
+            Standing(
+                processes=self._life.processes,
+                associations=self._life.associations,
+                free_bytes=lambda: free_bytes(self._folder),
+                watermark_bytes=lambda: self._config().retention.low_watermark_gb * 1e9,
+                quarantined=self._files.quarantined,
+            ),
+        )
+        metrics.begin()
+        node = self._config().node
+        checks = {
+            "port": lambda: answers_at(node.host, self._life.port()),
+            "database": self._database_answers,
+            "disk": self.has_room,
+            "processes": lambda: all(self._life.processes().values()),
+            "threads": self._life.threads,
+        }
+        try:
+            self._monitor = Monitor(
+                node.http_host,
+                node.http_port,
+                {
+                    "/healthz": lambda: alive_answer(self._life.threads),
+                    "/readyz": lambda: ready_answer(checks),
+                    "/metrics": lambda: Answer(200, CONTENT_TYPE, metrics.text()),
+                },
+            )
+        except OSError as fault:
+            why = f"cannot listen on {node.http_host}:{node.http_port} ({fault.strerror})"
+            raise ConfigFault(self._config().folder / "node.toml", "node.http_port", why) from fault
+        self._metrics = metrics
+        self._monitor.start()
+
+    def _database_answers(self) -> bool:
+        try:
+            with self._database.read():
+                return True
+        except DatabaseAway:
+            return False
+
+    def _tell_alive(self) -> None:
+        if self._life.threads():
+            notify("WATCHDOG=1")
+
+    def _run(self, name: str, step: Callable[[], object], pause_s: Callable[[], float]) -> None:
+        thread = threading.Thread(target=self._repeat, args=(name, step, pause_s), name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _repeat(self, name: str, step: Callable[[], object], pause_s: Callable[[], float]) -> None:
+        while not self._stop.is_set():
+            try:
+                step()
+            except (DatabaseAway, StorageFull) as fault:
+                LOG.error("%s: not possible now, tried again: %s", name, fault)
+            except Exception:  # said loudly, and tried again
+                LOG.exception("%s: failed and is tried again", name)
+            self._stop.wait(pause_s())
+
+
+def answers_at(host: str, port: int) -> bool:
+    """Whether somebody listens there, asked as a load balancer does: connect and hang up."""
+    if not port:
+        return False
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    try:
+        with socket.create_connection((everywhere.get(host, host), port), timeout=PROBE_S):
+            return True
+    except OSError:
+        return False
