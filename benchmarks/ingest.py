@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -109,11 +109,15 @@ def orthanc(folder: Path) -> Iterator[Running]:
         one.stop()
 
 
-RECEIVERS = {
-    REFERENCE: lambda folder: command_line(
-        folder,
-        lambda port, received: [program("storescp"), "--fork", "-pdu", "131072", "-od", str(received), str(port)],
-    ),
+def storescp(folder: Path, *options: str) -> AbstractContextManager[Running]:
+    return command_line(
+        folder, lambda port, received: [program("storescp"), "--fork", *options, "-od", str(received), str(port)]
+    )
+
+
+RECEIVERS: dict[str, Callable[[Path], AbstractContextManager[Running]]] = {
+    REFERENCE: storescp,
+    "storescp --fork -pdu 131072": lambda folder: storescp(folder, "-pdu", "131072"),
     "receiver fast": lambda folder: our_receiver("fast", folder),
     "receiver fast, no fsync": lambda folder: our_receiver("fast", folder, durable=False),
     "receiver plain": lambda folder: our_receiver("plain", folder),

@@ -31,7 +31,7 @@ from storage.locks import take_lock
 
 LOG = logging.getLogger(__name__)
 DERIVE_QUEUE, SEND_QUEUE = "derive", "send"
-SWEEP_S, DISPATCH_S = 0.25, 0.25
+SWEEP_S, DISPATCH_S, BATCH_S = 0.25, 0.25, 0.1
 RECEIVER_DRAIN_S, CHILD_DRAIN_S = 10.0, 40.0
 RELOADABLE = {"quiet_seconds", "pipeline_limit_s", "retry_first_s", "retry_longest_s", "give_up_after_days"}
 """Keys of [node] that take effect at a reload; a change of any other needs a restart and is refused."""
@@ -193,6 +193,7 @@ class Node:
         while not self._stop.is_set():
             wake.wait(every_s)
             if wake is self._arrived:
+                self._stop.wait(BATCH_S)  # what comes in this time is listed together
                 wake.clear()
             try:
                 step()
