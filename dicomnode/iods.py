@@ -100,13 +100,6 @@ UNPAIRED_BODY_PARTS = _words(
 )
 """Body parts that dciodvfy holds for unpaired; for any other, known or not, it wants Laterality, if need be empty."""
 
-CHECKED_COPIES = _words(
-    """PatientName PatientID PatientBirthDate PatientSex StudyInstanceUID StudyDate StudyTime StudyID AccessionNumber
-    FrameOfReferenceUID ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness SliceLocation
-    Rows Columns AcquisitionDate AcquisitionTime"""
-)
-"""Copied attributes that the output gate compares with the source once more, byte by byte."""
-
 PET_CONDITIONS: Mapping[str, tuple[str, ...]] = {
     "NumberOfTimeSlices": ("DYNAMIC",),
     "NumberOfRRIntervals": ("GATED",),

@@ -20,7 +20,7 @@ from dicomnode.companions.derivation import Derivation
 from dicomnode.companions.harmonise import BANNER, harmonise, neutral_derived
 from dicomnode.companions.windows import Window, derived_window
 from dicomnode.derived_instance import DerivedInstance
-from dicomnode.uids import MANUFACTURER, MODEL_NAME
+from dicomnode.uids import MODEL_NAME
 
 LAYER = "AI_BANNER"
 BOX = (0.01, 0.01, 0.99, 0.06)
@@ -43,11 +43,7 @@ def banner(derivation: Derivation) -> DerivedInstance | None:
     is_inverted = images[0].get("PhotometricInterpretation") == "MONOCHROME1"
     made: Dataset = GrayscaleSoftcopyPresentationState(
         referenced_images=images,
-        series_instance_uid=derivation.series_uid(BANNER),
-        series_number=1,
-        sop_instance_uid=derivation.instance_uid(BANNER),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
+        **derivation.placed(BANNER),
         manufacturer_model_name=MODEL_NAME,
         software_versions=derivation.job.node_version,
         device_serial_number=derivation.job.deployment_uuid,

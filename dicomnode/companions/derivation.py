@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydicom.dataset import Dataset
 
 from dicomnode import provenance
 from dicomnode.provenance import JobFacts
 from dicomnode.source_image import SourceImage
-from dicomnode.uids import derived_instance_uid, derived_series_uid, used_instance
+from dicomnode.uids import MANUFACTURER, derived_instance_uid, derived_series_uid, used_instance
 from inference.pipeline import Card, Outcome
 from inference.volume import Volume
 
@@ -57,3 +58,13 @@ class Derivation:
             series_instance_uid=self.series_uid(role),
             source_sop_instance_uid=f"{role} {number}",
         )
+
+    def placed(self, role: str, *, number: int = 1) -> dict[str, Any]:
+        """What every constructor of highdicom is told of where the number-th object of this role belongs."""
+        return {
+            "series_instance_uid": self.series_uid(role),
+            "series_number": 1,  # harmonise numbers the series of a job
+            "sop_instance_uid": self.instance_uid(role, number=number),
+            "instance_number": number,
+            "manufacturer": MANUFACTURER,
+        }

@@ -22,7 +22,6 @@ from dicomnode.companions.picture import Panel, side_by_side, windowed
 from dicomnode.companions.shown_slices import same_unit, shown_slices, shown_values
 from dicomnode.companions.windows import Window, result_window, source_window
 from dicomnode.derived_instance import DerivedInstance
-from dicomnode.uids import MANUFACTURER
 from inference.volume import Unit
 
 OF_INTEREST = Code("113000", "DCM", "Of Interest")
@@ -103,11 +102,7 @@ def _capture(derivation: Derivation, k: int, number: int) -> Dataset:
         bits_allocated=8,
         coordinate_system="PATIENT",
         study_instance_uid=first.StudyInstanceUID,
-        series_instance_uid=derivation.series_uid(KEY_IMAGE),
-        series_number=1,
-        sop_instance_uid=derivation.instance_uid(KEY_IMAGE, number=number),
-        instance_number=number,
-        manufacturer=MANUFACTURER,
+        **derivation.placed(KEY_IMAGE, number=number),
         patient_id=first.PatientID,
         patient_name=first.PatientName,
         patient_birth_date=first.PatientBirthDate,
@@ -141,10 +136,6 @@ def _selection(derivation: Derivation, slices: Sequence[int], captures: Sequence
     made: Dataset = KeyObjectSelectionDocument(
         evidence=objects,
         content=content,
-        series_instance_uid=derivation.series_uid(KEY_SELECTION),
-        series_number=1,
-        sop_instance_uid=derivation.instance_uid(KEY_SELECTION),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
+        **derivation.placed(KEY_SELECTION),
     )
     return made

@@ -17,7 +17,7 @@ from dicomnode.companions.harmonise import CHANGE_MAP, UNCERTAINTY_MAP, burned_i
 from dicomnode.companions.pixel_element import Pixels
 from dicomnode.derived_instance import DerivedInstance
 from dicomnode.errors import OutputFault
-from dicomnode.uids import CODING_SCHEME, MANUFACTURER, MODEL_NAME
+from dicomnode.uids import CODING_SCHEME, MODEL_NAME
 from inference.volume import Unit
 
 UNITS: Mapping[Unit, Code] = {
@@ -184,11 +184,7 @@ def _map(
     made: Dataset = ParametricMap(
         source_images=of_one_pixel(headers),
         pixel_array=np.arange(len(headers), dtype=np.float32).reshape(-1, 1, 1),
-        series_instance_uid=derivation.series_uid(role),
-        series_number=1,
-        sop_instance_uid=derivation.instance_uid(role),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
+        **derivation.placed(role),
         manufacturer_model_name=MODEL_NAME,
         software_versions=derivation.job.node_version,
         device_serial_number=derivation.job.deployment_uuid,

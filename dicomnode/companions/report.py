@@ -73,11 +73,7 @@ def measurement_report(derivation: Derivation, *, segmentations: Mapping[str, De
     made: Dataset = Comprehensive3DSR(
         evidence=evidence(derivation, list(headers.values())),
         content=content,
-        series_instance_uid=derivation.series_uid(REPORT),
-        series_number=1,
-        sop_instance_uid=derivation.instance_uid(REPORT),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
+        **derivation.placed(REPORT),
         is_complete=True,
         is_final=True,
         is_verified=False,

@@ -27,7 +27,7 @@ from dicomnode.companions.measurement_codes import COUNTS, CodedName, coded_name
 from dicomnode.companions.observer import node_as_observer
 from dicomnode.companions.shown_slices import shown_slices
 from dicomnode.derived_instance import DerivedInstance
-from dicomnode.uids import CODING_SCHEME, MANUFACTURER
+from dicomnode.uids import CODING_SCHEME
 
 TITLE = Code("18748-4", "LN", "Diagnostic Imaging Report")
 ENGLISH = Code("en", "RFC5646", "English")
@@ -68,11 +68,7 @@ def text_report(derivation: Derivation) -> DerivedInstance:
     made: Dataset = EnhancedSR(
         evidence=evidence(derivation),
         content=root,
-        series_instance_uid=derivation.series_uid(TEXT_REPORT),
-        series_number=1,
-        sop_instance_uid=derivation.instance_uid(TEXT_REPORT),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
+        **derivation.placed(TEXT_REPORT),
         is_complete=True,
         is_final=True,
         is_verified=False,

@@ -34,7 +34,6 @@ from dicomnode.verbatim import Element
 PIXEL_DATA = (0x7FE0, 0x0010)
 UNDEFINED_LENGTH = 0xFFFFFFFF
 PHILIPS_PET_GROUP = 0x7053
-LEGACY_CONVERTED = frozenset(f"1.2.840.10008.5.1.4.1.1.{tail}" for tail in ("2.2", "4.4", "128.1"))
 ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.130"
 ORIENTATION_CODES = ("PatientOrientationCodeSequence", "PatientEquipmentRelationshipCodeSequence")
 Elements = dict[BaseTag, Element]
