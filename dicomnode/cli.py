@@ -110,7 +110,7 @@ def echo(
 
     [dim]dicomnode echo pacs[/dim]
     """
-    from dicomnode.send import echo_peer
+    from dicomnode.outgoing import echo_peer
 
     settings = load_config(config)
     if peer not in settings.peers:
@@ -349,7 +349,7 @@ def send(
 @contextmanager
 def _database(folder: Path) -> Iterator[Database]:
     """The database of a node that has run, as it is."""
-    from dicomnode.node import Stores
+    from dicomnode.stores import Stores
 
     opened = Stores.look(load_config(folder))
     try:
@@ -360,7 +360,7 @@ def _database(folder: Path) -> Iterator[Database]:
 
 def _start_conditions(config: Config) -> Iterator[tuple[str, str, bool]]:
     """What `run` needs of this machine, found out without changing anything: what, finding, whether it is there."""
-    from dicomnode.node import Stores
+    from dicomnode.stores import Stores
     from storage.retention import free_bytes
 
     with socket.socket() as probe:

@@ -25,11 +25,11 @@ from rich.table import Table
 
 from dicomnode.demo_page import Picture, write_page
 from dicomnode.errors import NodeFault
+from dicomnode.outgoing import outbound, store_instances
 from dicomnode.passport import exported_passport
 from dicomnode.peer import Peer
 from dicomnode.phantoms import Phantom, write_phantoms
 from dicomnode.receive import Receiver
-from dicomnode.send import outbound, store_instances
 from dicomnode.verify.folder import verify_folder
 from storage import audit, deliveries, jobs
 from storage.database import Database

@@ -47,6 +47,10 @@ class PeerUnreachable(NodeFault):
     """A peer cannot be reached or asks for time; trying again later helps."""
 
 
+class NoAssociation(PeerUnreachable):
+    """No association could be opened: nothing was sent, and nothing else will reach that peer now."""
+
+
 class PeerRejected(NodeFault):
     """A peer does not take this instance; an operator has to look."""
 

@@ -21,6 +21,7 @@ from dicomnode.fast_store import WAKE_S, Deadlines, FastDUL, WakingQueue
 LOG = logging.getLogger(__name__)
 LOOK_S = 1.0
 SPARE_CONNECTIONS = 16
+BACKLOG = 256
 
 
 class FastSocket(AssociationSocket):  # type: ignore[misc]
@@ -143,10 +144,38 @@ class FastRequestHandler(RequestHandler):  # type: ignore[misc]
         return association
 
 
-class FastServer(ThreadedAssociationServer):  # type: ignore[misc]
+def open_listener(host: str, port: int) -> socket.socket:
+    """A socket that listens there (at a free port where it is 0). Raises OSError when that cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+class PlainServer(ThreadedAssociationServer):  # type: ignore[misc]
+    """pynetdicom's own server, at a socket that listens already."""
+
+    socket: Any
+
+    def __init__(self, *positional: Any, listener: socket.socket, **named: Any) -> None:
+        self._listener = listener
+        super().__init__(*positional, **named)
+
+    def server_bind(self) -> None:
+        """The listening socket takes the place of the one that was just made."""
+        self.socket.close()
+        self._listener.setblocking(False)  # another process may be faster at accept
+        self.socket, self.server_address = self._listener, self._listener.getsockname()
+
+    def server_activate(self) -> None:
+        """It listens already."""
+
+    def server_close(self) -> None:
+        """Not shut down: other processes may go on accepting at it."""
+        self.socket.close()
+
+
+class FastServer(PlainServer):
     """Listens, and bounds how many connections are open at once."""
 
-    request_queue_size = 256
     daemon_threads = True
 
     def __init__(self, *positional: Any, deadlines: Deadlines, open_store: OpenStore, **named: Any) -> None:

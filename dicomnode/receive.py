@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,13 +13,12 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from pynetdicom import AE, _config, evt
-from pynetdicom.transport import ThreadedAssociationServer
 
 from dicomnode.contexts import accepted_contexts
 from dicomnode.errors import DatasetUnfit, InstanceTooLong
 from dicomnode.fast_message import StoreSink
 from dicomnode.fast_pdu import PduFault, StoreRequest
-from dicomnode.fast_server import FastServer
+from dicomnode.fast_server import FastServer, PlainServer, open_listener
 from dicomnode.fast_store import Deadlines
 from dicomnode.incoming import Incoming
 from dicomnode.peer import Peer
@@ -113,6 +113,10 @@ class Receiver:
 
     def start(self, host: str, port: int) -> int:
         """The port listened on (`port`, or a free one where it is 0). Raises OSError when it cannot be had."""
+        return self.serve(open_listener(host, port))
+
+    def serve(self, listener: socket.socket) -> int:
+        """Accepts at a listening socket, which may be shared with other processes; the port it is bound to."""
         handlers = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_C_STORE, self._on_store),
@@ -121,15 +125,17 @@ class Receiver:
         ]
         fast = {"deadlines": self._deadlines, "open_store": self._open_store}
         self._server = self._entity.make_server(
-            (host, port),
+            listener.getsockname()[:2],
             evt_handlers=handlers,
             contexts=accepted_contexts(),
-            server_class=FastServer if self._receive_path == "fast" else ThreadedAssociationServer,
+            server_class=FastServer if self._receive_path == "fast" else PlainServer,
+            listener=listener,
             **(fast if self._receive_path == "fast" else {}),
         )
         self._entity._servers.append(self._server)
+        port = int(listener.getsockname()[1])
         threading.Thread(target=self._server.serve_forever, args=(LOOK_S,), name=f"receive {port}", daemon=True).start()
-        return int(self._server.server_address[1])
+        return port
 
     def stop(self, *, drain_s: float) -> None:
         """No new association is accepted; those open have `drain_s` seconds to end, then they are aborted."""

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicomnode.config import Config, load_config
+from dicomnode.dispatch import DERIVE_QUEUE, SEND_QUEUE
 from dicomnode.engine import Executor, Lock, Task
 from dicomnode.errors import ConfigFault
-from dicomnode.node import DERIVE_QUEUE, SEND_QUEUE, Stores
 from dicomnode.processes import end_with_parent
+from dicomnode.stores import Stores
 from storage import deliveries
 from storage.database import open_engine
 from storage.locks import take_lock

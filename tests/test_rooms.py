@@ -28,7 +28,7 @@ LIBRARY_HOMES = {
         "dicomnode/fast_message.py",
         "dicomnode/fast_store.py",
         "dicomnode/fast_server.py",
-        "dicomnode/send.py",
+        "dicomnode/outgoing.py",
         "dicomnode/contexts.py",
         "dicomnode/query_retrieve_scp.py",
         "dicomnode/query_retrieve_scu.py",
@@ -42,7 +42,7 @@ LIBRARY_HOMES = {
     "prometheus_client": ("dicomnode/metrics.py",),
 }
 RIVER = ("receive", "gather", "route", "work", "send")
-ROOTS = ("node", "worker", "cli", "demo", "__main__", "demo_page")
+ROOTS = ("node", "sweep", "dispatch", "worker", "cli", "demo", "__main__", "demo_page")
 """The files that join rooms: the composition roots, the command line and the demonstration."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicomnode.config import load_config
-from dicomnode.node import Stores
+from dicomnode.stores import Stores
 from tests.peers import free_port
 
 ROOT = Path(__file__).parents[2]

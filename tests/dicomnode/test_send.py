@@ -14,8 +14,9 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
 
 from dicomnode.errors import PeerUnreachable
+from dicomnode.outgoing import echo_peer, ledger_state
 from dicomnode.peer import Peer
-from dicomnode.send import Courier, deliver, echo_peer, ledger_state
+from dicomnode.send import Courier, deliver
 from storage import catalog, deliveries, jobs
 from storage.catalog import Instance
 from storage.database import Database

@@ -30,8 +30,8 @@ from pydicom.uid import (
 from pynetdicom import AE, evt
 
 from dicomnode.errors import PeerRejected
+from dicomnode.outgoing import outbound, store_instances
 from dicomnode.peer import Peer
-from dicomnode.send import outbound, store_instances
 from storage.ledger import LedgerState, Result
 from tests.builders_dicom import ct_values, with_bytes, write_ct_series
 from tests.builders_objects import write_document, write_float_map, write_picture, write_segmentation

@@ -16,8 +16,8 @@ from pydicom import dcmread
 from dicomnode.companions.companions import COMPANIONS, RULE_OF, Companion, derive_companions
 from dicomnode.companions.derivation import Derivation
 from dicomnode.errors import OutputFault
+from dicomnode.outgoing import outbound, store_instances
 from dicomnode.peer import Peer
-from dicomnode.send import outbound, store_instances
 from inference.pipeline import Outcome
 from inference.volume import Unit, Volume
 from storage.ledger import LedgerState
