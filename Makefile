@@ -1,6 +1,8 @@
 # Two commands for everyone: `make demo` and `make test`. Each makes .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+# At most four tests at once, one a core; `.venv/bin/pytest tests/some_test.py` runs one file as ever.
+SIDE_BY_SIDE := -n logical --maxprocesses=4 --dist worksteal
 
 .PHONY: demo test check format clean
 
@@ -8,7 +10,7 @@ demo: .venv/run.stamp
 	$(BIN)/dicomnode demo
 
 test: .venv/test.stamp check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 check: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ def job_as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
         "generation": job.generation,
         "superseded_by_generation": job.superseded_by_generation,
         "attempts": job.attempts,
+        "worker": job.worker or None,
         "reason_code": job.reason_code or None,
         "reason": job.reason or None,
         "created_at": job.created_at.isoformat(),

@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from dicomnode.answers import details_in_lines, entry_as_json, family_as_json, job_as_json, plain
-from dicomnode.config import Config, describe, load_config
+from dicomnode.cli_lanes import lanes
+from dicomnode.cli_options import CONFIG, ConfigOption, JsonOption, console, opened_database, print_json
+from dicomnode.cli_scale import upload, workers
+from dicomnode.config import describe, load_config
 from dicomnode.errors import ConfigFault, NodeFault
 from dicomnode.logs import log_to_stderr
 from storage.errors import StorageFault
 
 if TYPE_CHECKING:
-    from storage.database import Database
+    pass
 
 app = typer.Typer(
     help="A DICOM node between scanner and PACS: series come in over C-STORE, rules send them to pipelines, the "
@@ -33,15 +33,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
-
-ConfigOption = Annotated[
-    Path,
-    typer.Option("--config", "-c", help="Folder with node.toml and rules.toml.", envvar="DICOMNODE_CONFIG"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of a table.")]
-CONFIG = Path("config")
+app.command()(lanes)
+app.command()(workers)
+app.command()(upload)
 
 
 def main() -> None:
@@ -85,11 +80,13 @@ def check(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
 
     [dim]dicomnode check --config /etc/dicomnode[/dim]
     """
+    from dicomnode.start_conditions import start_conditions
+
     settings = load_config(config)
-    conditions = list(_start_conditions(settings))
+    conditions = list(start_conditions(settings))
     lines = [*describe(settings), *((what, finding) for what, finding, _ in conditions)]
     if as_json:
-        _print_json([{"what": what, "finding": finding} for what, finding in lines])
+        print_json([{"what": what, "finding": finding} for what, finding in lines])
     else:
         console.print(f"{settings.folder}: no mistakes", soft_wrap=True)
         table = Table("what", "finding")
@@ -115,9 +112,9 @@ def echo(
     settings = load_config(config)
     if peer not in settings.peers:
         raise ConfigFault(settings.folder / "node.toml", f"peers.{peer}", f"there are {', '.join(settings.peers)}")
-    took_ms = echo_peer(settings.peers[peer], ae_title=settings.node.ae_title) * 1000
+    took_ms = echo_peer(settings.peers[peer], ae_title=settings.node.ae_title, identity=settings.tls) * 1000
     if as_json:
-        _print_json({"peer": peer, "answered": True, "milliseconds": round(took_ms, 1)})
+        print_json({"peer": peer, "answered": True, "milliseconds": round(took_ms, 1)})
     else:
         console.print(f"{peer} ({settings.peers[peer].ae_title}) answered in {took_ms:.0f} ms")
 
@@ -137,11 +134,11 @@ def jobs(
     from storage import deliveries
     from storage import jobs as job_store
 
-    with _database(config) as database, database.read() as connection:
+    with opened_database(config) as database, database.read() as connection:
         found = job_store.list_jobs(connection, series_instance_uid=series or None, limit=limit)
         rows = [(job, deliveries.job_deliveries(connection, job.id)) for job in found]
     if as_json:
-        _print_json([job_as_json(job, sent) for job, sent in rows])
+        print_json([job_as_json(job, sent) for job, sent in rows])
         return
     table = Table("job", "state", "pipeline", "series", "to", "since", "reason")
     for job, sent in rows:
@@ -169,12 +166,14 @@ def requeue(
 
     [dim]dicomnode requeue 17[/dim]
     """
+    from dicomnode.bell import DISPATCH_ROOM, Bell
     from dicomnode.requeue import requeue_job
 
-    with _database(config) as database:
+    with opened_database(config) as database:
         moved = requeue_job(database, job)
+    Bell(load_config(config).data_folder).ring(DISPATCH_ROOM)
     if as_json:
-        _print_json({"id": moved.id, "state": moved.state})
+        print_json({"id": moved.id, "state": moved.state})
     else:
         console.print(f"job {moved.id} is {moved.state} again; a running node takes it within a second")
 
@@ -193,17 +192,17 @@ def audit(
     """
     from storage import audit as record
 
-    with _database(config) as database, database.read() as connection:
+    with opened_database(config) as database, database.read() as connection:
         if what == "verify":
             rows, head = record.verify(connection), record.head(connection)
             if as_json:
-                _print_json({"rows": rows, "head": head, "whole": True})
+                print_json({"rows": rows, "head": head, "whole": True})
             else:
                 console.print(f"{rows} rows, the chain is whole; head {head}")
             return
         entries = record.entries(connection, series_instance_uid=what or None, limit=None if what else limit)
     if as_json:
-        _print_json([entry_as_json(one) for one in entries])
+        print_json([entry_as_json(one) for one in entries])
         return
     table = Table("when", "event", "job", "peer", "details", show_lines=True)
     for one in entries:
@@ -219,13 +218,13 @@ def retention(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> Non
     [dim]dicomnode retention[/dim]
     """
     from dicomnode.upkeep import families_to_go
-    from storage.retention import free_bytes
+    from storage.disk_room import free_bytes
 
     settings = load_config(config)
-    with _database(config) as database, database.read() as connection:
+    with opened_database(config) as database, database.read() as connection:
         planned = families_to_go(connection, settings.retention, free=free_bytes(settings.data_folder))
     if as_json:
-        _print_json([family_as_json(family, because) for family, because in planned])
+        print_json([family_as_json(family, because) for family, because in planned])
         return
     table = Table("series", "derived", "instances", "MB", "done with since", "because")
     for one, because in planned:
@@ -248,11 +247,11 @@ def passport(
     [dim]dicomnode passport 2.25.1234 --output 1234.passport.json[/dim]
     """
     from dicomnode.passport import exported_passport
+    from dicomnode.places import open_passports
     from storage import audit as record
-    from storage.passport_files import PassportFiles
 
     settings = load_config(config)
-    with _database(config) as database, database.read() as connection:
+    with opened_database(config) as database, database.read() as connection:
         rows = [
             entry
             for entry in record.entries(connection, series_instance_uid=series)
@@ -260,7 +259,7 @@ def passport(
         ]
     if not rows:
         raise NodeFault(f"this node has derived no series {series}")
-    kept = PassportFiles(settings.data_folder).read(series, str(rows[-1].details["passport_sha256"]))
+    kept = open_passports(settings).read(series, str(rows[-1].details["passport_sha256"]))
     text = exported_passport(json.loads(kept), rows[-1])
     if output is None:
         print(text)
@@ -318,6 +317,28 @@ def demo(
 
 
 @app.command(hidden=True)
+def receive(
+    config: ConfigOption,
+    executor: Annotated[str, typer.Option()],
+    place: Annotated[int, typer.Option()],
+    tell_fd: Annotated[int, typer.Option()],
+    headcount_fd: Annotated[int, typer.Option()],
+    listen_fd: Annotated[int | None, typer.Option()] = None,
+    tls_fd: Annotated[int | None, typer.Option()] = None,
+    relative_to: Annotated[Path | None, typer.Option()] = None,
+) -> None:
+    """A receiving process of a running node."""
+    from dicomnode.receiver import ReceivingProcess
+
+    settings = load_config(config, relative_to=relative_to)
+    log_to_stderr(settings.node.log_level, settings.node.log_format)
+    process = ReceivingProcess(
+        settings, relative_to=relative_to or config, place=place, tell_fd=tell_fd, headcount_fd=headcount_fd
+    )
+    process.run(executor, listen_fd=listen_fd, tls_fd=tls_fd)
+
+
+@app.command(hidden=True)
 def work(
     config: ConfigOption,
     executor: Annotated[str, typer.Option()],
@@ -344,44 +365,3 @@ def send(
     settings = load_config(config, relative_to=relative_to)
     log_to_stderr(settings.node.log_level, settings.node.log_format)
     run_sender(settings, executor_id=executor)
-
-
-@contextmanager
-def _database(folder: Path) -> Iterator[Database]:
-    """The database of a node that has run, as it is."""
-    from dicomnode.stores import Stores
-
-    opened = Stores.look(load_config(folder))
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-def _start_conditions(config: Config) -> Iterator[tuple[str, str, bool]]:
-    """What `run` needs of this machine, found out without changing anything: what, finding, whether it is there."""
-    from dicomnode.stores import Stores
-    from storage.retention import free_bytes
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.node.host, config.node.port))
-            yield f"port {config.node.port}", "free", True
-        except OSError as fault:
-            yield f"port {config.node.port}", f"not free ({fault.strerror}): is a node running already?", False
-    existing = next(folder for folder in (config.data_folder, *config.data_folder.parents) if folder.is_dir())
-    yield f"disk of {config.data_folder}", f"{free_bytes(existing) / 1e9:.1f} GB free", True
-    try:
-        database = Stores.look(config)
-        with database.read():
-            yield "database answers", "yes", True
-        database.close()
-    except ConfigFault:
-        yield "database answers", "made at the first start", True
-    except StorageFault as fault:
-        yield "database answers", str(fault), False
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))

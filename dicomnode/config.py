@@ -25,10 +25,15 @@ from dicomnode.settings import (
     RetentionSettings,
     RulesFile,
     RuleTable,
+    TlsSettings,
     WorkerSettings,
 )
+from dicomnode.store_settings import StoreSettings, read_bucket, store_in_words
+from dicomnode.tls import Tls
+from dicomnode.tls_config import peers_over_tls, read_tls, tls_in_words
 from inference.errors import SettingsInvalid, WeightsInvalid
 from inference.pipeline import Card, build_pipeline, pipeline_names
+from storage.object_store import Bucket
 
 IN_FORCE = "config-in-force"
 PASSWORD_VARIABLE = "DICOMNODE_DATABASE_PASSWORD"
@@ -58,6 +63,11 @@ class Config:
     """Those that have a table or that a rule runs."""
     rules: tuple[Rule, ...]
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    tls: Tls | None = None
+    """Who we are to peers that speak TLS; None: nobody does."""
+    store: StoreSettings = field(default_factory=StoreSettings)
+    bucket: Bucket | None = None
+    """Where instances lie; None: in data_folder."""
     warnings: tuple[str, ...] = ()
     """What may be meant but is unusual; `dicomnode check` shows it."""
     database_password: SecretStr | None = field(default=None, repr=False)
@@ -96,6 +106,7 @@ def load_config(
     """The config in a folder; reads files and changes nothing. Raises ConfigFault that names every mistake found.
 
     relative_to: where relative paths in the files start, when that is another folder (a copy of the files is read).
+    The files of [tls] are then not looked at: they were when the node started, and may have become unfit since.
     """
     folder = folder.resolve()
     base = folder if relative_to is None else relative_to.resolve()
@@ -108,18 +119,25 @@ def load_config(
     pipelines = _pipelines(node_toml, rules_toml, tables, rule_tables, faults)
     rules = _rules(rules_toml, rule_tables, peers, faults)
     password, warnings = _password(node_toml, tables.node, base, environment, faults)
+    tls, tls_warnings = read_tls(node_toml, tables, base, faults, look=relative_to is None)
+    faults += peers_over_tls(node_toml, peers, tls)
+    bucket = read_bucket(node_toml, tables.store, base, environment, faults)
     if faults:
         raise joined(faults)
+    data_folder = (base / tables.node.data_folder).resolve()
     return Config(
         folder=folder,
-        data_folder=(base / tables.node.data_folder).resolve(),
+        data_folder=data_folder,
         node=tables.node,
         peers=peers,
         workers=tables.workers,
         pipelines=pipelines,
         rules=rules,
         retention=tables.retention,
-        warnings=(*warnings, *_unusual(peers, rules)),
+        store=tables.store,
+        bucket=bucket,
+        tls=tls,
+        warnings=(*warnings, *tls_warnings, *_open_to_others(data_folder), *_unusual(peers, rules)),
         database_password=password,
         texts={file.path.name: file.text for file in (node_toml, rules_toml)},
     )
@@ -166,6 +184,8 @@ def _node_file(file: TomlFile | None, faults: list[ConfigFault]) -> NodeFile | N
             (("peers", "*"), PeerTable),
             (("workers", "*"), WorkerSettings),
             (("retention",), RetentionSettings),
+            (("store",), StoreSettings),
+            (("tls",), TlsSettings),
         ]
         faults += faults_of(error, file, tables)
         return None
@@ -300,6 +320,11 @@ def _password(
     return (SecretStr(given) if given and node.database else None), warnings
 
 
+def _open_to_others(data_folder: Path) -> Iterator[str]:
+    if data_folder.exists() and (mode := data_folder.stat().st_mode & 0o777) & 0o077:
+        yield f"{data_folder} is open to others (mode {mode:04o}), and it holds patient data; chmod 0700 it"
+
+
 def _unusual(peers: Mapping[str, Peer], rules: tuple[Rule, ...]) -> Iterator[str]:
     if not any("store" in peer.may for peer in peers.values()):
         yield 'no peer may "store": nothing can be received'
@@ -323,21 +348,29 @@ def retention_in_words(settings: RetentionSettings) -> str:
     return f"{aged}{room}{stop}"
 
 
+def _ports(config: Config) -> str:
+    node, tls = config.node, config.tls
+    plain = [] if tls is not None and tls.only else [f"{node.host}:{node.port}"]
+    secure = [f"{node.host}:{tls.port} over TLS"] if tls is not None and tls.port else []
+    return " and ".join([*plain, *secure])
+
+
 def describe(config: Config) -> list[tuple[str, str]]:
     """The config in words, a line each: what, and what it means."""
     node = config.node
     lines = [
-        (
-            "node",
-            f"{node.ae_title} listens on {node.host}:{node.port}; a series is whole after {node.quiet_seconds:g} s",
-        ),
+        ("node", f"{node.ae_title} listens on {_ports(config)}; a series is whole after {node.quiet_seconds:g} s"),
         ("database", node.database or f"SQLite in {config.data_folder}"),
+        ("store", store_in_words(config.store)),
         ("retention", retention_in_words(config.retention)),
     ]
+    if config.tls is not None:
+        lines.append(("tls", tls_in_words(config.tls)))
     if node.http_port:
         lines.append(("monitor", f"http://{node.http_host}:{node.http_port}: /healthz, /readyz, /metrics"))
     for name, peer in config.peers.items():
         where = f"at {peer.host}:{peer.port}" if peer.reachable else "only calls us"
+        where += " over TLS" if peer.tls else ""
         origin = f" from {', '.join(peer.networks)}" if peer.networks else ""
         lines.append((f"peer {name}", f"{peer.ae_title} {where}; may {', '.join(peer.may) or 'nothing'}{origin}"))
     lines += [(f"worker {index}", worker.device) for index, worker in enumerate(config.workers, 1)]

@@ -19,8 +19,10 @@ from dicomnode.settings import (
     RetentionSettings,
     RulesFile,
     RuleTable,
+    TlsSettings,
     WorkerSettings,
 )
+from dicomnode.store_settings import StoreSettings
 
 TABLES: dict[str, type[BaseModel]] = {
     "[node]": NodeSettings,
@@ -28,6 +30,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "[[workers]]": WorkerSettings,
     "[pipelines.NAME]": PipelineTable,
     "[retention]": RetentionSettings,
+    "[tls]": TlsSettings,
+    "[store]": StoreSettings,
     "[[rules]]": RuleTable,
 }
 _BLOCK = re.compile(r"(<!-- keys of (?P<table>.+?) -->\n).*?(<!-- end -->)", re.DOTALL)

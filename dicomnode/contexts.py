@@ -101,6 +101,15 @@ ACCEPTED_STORAGE: tuple[str, ...] = tuple(
 )
 """Storage SOP classes taken from peers (PS3.4 B.5): CT, PET, MR and what stands beside them in a study."""
 
+WITH_PIXELS = frozenset(
+    _STORAGE + suffix
+    for suffix in (
+        *("2", "2.1", "2.2", "2.3", "2.4", "2.5", "128", "128.1", "130", "4", "4.1", "4.3", "4.4"),
+        *("7", "7.1", "7.2", "7.3", "7.4", "66.4", "66.7", "30", "481.1", "481.2", "481.23", "481.24"),
+    )
+)
+"""Those whose instances can hold pixels that an encoder takes: for them compressed transfer syntaxes are offered."""
+
 TRANSFER_SYNTAXES: tuple[str, ...] = (
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
     "1.2.840.10008.1.2",  # Implicit VR Little Endian

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode import description, provenance
@@ -22,15 +21,16 @@ from dicomnode.derived_header import (
     settled_facts,
 )
 from dicomnode.derived_instance import DerivedInstance as DerivedInstance
+from dicomnode.derived_instance import Described
 from dicomnode.errors import OutputFault
-from dicomnode.gate.output_gate import check_instance, check_outcome, check_series
+from dicomnode.gate.output_gate import InstanceGate, check_outcome, check_series
 from dicomnode.gate.series_rules import Members
 from dicomnode.iods import SOP_CLASS_OF
 from dicomnode.provenance import JobFacts as JobFacts
 from dicomnode.source_image import SourceImage
 from dicomnode.stored_values import StoredSlice, padding_value, storable_padding, stored_slice
 from dicomnode.uids import derived_instance_uid, derived_series_uid, used_instance
-from dicomnode.verbatim import encoded, part10_file
+from dicomnode.verbatim import Element, encoded, part10_file, raw_element
 from inference.pipeline import Card, Outcome
 
 LOG = logging.getLogger(__name__)
@@ -103,10 +103,11 @@ def _series_of(frames: Sequence[Stack], card: Card, job: JobFacts) -> DerivedSer
 def _instances(frames: Sequence[Stack], series: DerivedSeries) -> Iterator[DerivedInstance]:
     numbers = iter(description.instance_numbers([image for stack in series.stacks for image in stack]))
     indices = iter(description.image_indices(series.stacks))
-    members = Members()
+    gate = InstanceGate(series.card, of_synthetic=series.is_synthetic)
+    members = Members(recall=gate.recall)
     for outcome, images in frames:
         for k in range(len(images)):
-            yield _instance(outcome, images, k, series, members, number=next(numbers), index=next(indices))
+            yield _instance(outcome, images, k, series, gate, members, number=next(numbers), index=next(indices))
     check_series(members, [image for stack in series.stacks for image in stack], series.card)
 
 
@@ -115,6 +116,7 @@ def _instance(
     images: Sequence[SourceImage],
     k: int,
     series: DerivedSeries,
+    gate: InstanceGate,
     members: Members,
     *,
     number: int,
@@ -148,9 +150,16 @@ def _instance(
     sop_class_uid = SOP_CLASS_OF[card.result_modality]
     elements = encoded([*series_elements(series, image), *of_image, _pixel_data(stored)])
     content = part10_file(elements, sop_class_uid=sop_class_uid, sop_instance_uid=instance_uid)
-    members.add(check_instance(content, card, image, values=values, outside=outside, of_synthetic=series.is_synthetic))
+    read = gate.check(content, image, values=values, outside=outside)
+    members.add(read.dataset)
     return DerivedInstance(
-        instance_uid, series.series_uid, sop_class_uid, str(ExplicitVRLittleEndian), content, stored.clipped
+        instance_uid,
+        series.series_uid,
+        sop_class_uid,
+        str(ExplicitVRLittleEndian),
+        content,
+        stored.clipped,
+        Described(read.header, read.header_sha256(), stored.pixels.nbytes),
     )
 
 
@@ -183,5 +192,6 @@ def _with_padding_restored(
     return restored
 
 
-def _pixel_data(stored: StoredSlice) -> DataElement:
-    return DataElement(0x7FE00010, "OW", stored.pixels.astype(stored.pixels.dtype.newbyteorder("<")).tobytes())
+def _pixel_data(stored: StoredSlice) -> Element:
+    pixels = stored.pixels.astype(stored.pixels.dtype.newbyteorder("<"), copy=False)
+    return raw_element(0x7FE00010, "OW", pixels.tobytes())

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
+from pydicom.sequence import Sequence as DicomSequence
 
 from dicomnode import description, iods, provenance
 from dicomnode.iods import SOP_CLASS_OF
 from dicomnode.patient_position import orientation_codes, patient_position
 from dicomnode.provenance import JobFacts
-from dicomnode.source_image import SourceImage
+from dicomnode.source_image import SourceImage, tag_of
 from dicomnode.stored_values import StoredSlice
 from dicomnode.uids import MANUFACTURER, MODEL_NAME, device_uid
-from dicomnode.verbatim import TEXT_VRS, Element, holds_more_than_ascii
+from dicomnode.verbatim import TEXT_VRS, Element, holds_more_than_ascii, made_element
 from inference.pipeline import Card
 
 UNCHANGED = "This slice was passed through unchanged."
+
+
+@dataclass(slots=True)
+class Known:
+    """Sequences made for an image before; one that says the same in all that they are made of has the same ones."""
+
+    _made: dict[str, tuple[Sequence[Hashable], Element]] = field(default_factory=dict)
+
+    def of(self, keyword: str, said: Sequence[Hashable], make: Callable[[], DicomSequence]) -> Element:
+        """The sequence; said: all of the image that it is made of."""
+        known = self._made.get(keyword)
+        if known is None or known[0] != said:
+            known = self._made[keyword] = (said, made_element(tag_of(keyword), make()))
+        return known[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +53,7 @@ class DerivedSeries:
     window: Mapping[str, str]
     is_synthetic: bool
     character_set: str = ""
+    known: Known = field(default_factory=Known)
 
     @property
     def first(self) -> SourceImage:
@@ -107,7 +123,9 @@ def series_elements(series: DerivedSeries, image: SourceImage) -> list[Element]:
         "SeriesInstanceUID": series.series_uid,
         "SeriesNumber": description.series_number(first, card, job),
         "SeriesDescription": description.series_description(first, card, job),
-        "RelatedSeriesSequence": provenance.related_series(first, card),
+        "RelatedSeriesSequence": series.known.of(
+            "RelatedSeriesSequence", [], lambda: provenance.related_series(first, card)
+        ),
         "Manufacturer": MANUFACTURER,
         "ManufacturerModelName": MODEL_NAME,
         "SoftwareVersions": [job.node_version, f"{card.name} {card.version}"[:64]],
@@ -163,11 +181,15 @@ def _made_for_image(series: DerivedSeries, one: DerivedSlice) -> dict[str, Any]:
         "InstanceNumber": one.number,
         "ImageType": description.image_type(image, card),
         "ImageComments": f"{UNCHANGED} {comments}" if one.unchanged else comments,
-        "ContributingEquipmentSequence": provenance.contributing_equipment(image, card, job),
+        "ContributingEquipmentSequence": _equipment(series, image),
         "DerivationDescription": provenance.derivation_text(image, card, note=UNCHANGED if one.unchanged else ""),
-        "DerivationCodeSequence": provenance.derivation_codes(image, card),
-        "CodingSchemeIdentificationSequence": provenance.coding_schemes(image),
-        "SourceImageSequence": [provenance.source_image_item(source) for source in one.sources],
+        "DerivationCodeSequence": _continued(
+            series, image, "DerivationCodeSequence", lambda: provenance.derivation_codes(image, card)
+        ),
+        "CodingSchemeIdentificationSequence": _continued(
+            series, image, "CodingSchemeIdentificationSequence", lambda: provenance.coding_schemes(image)
+        ),
+        "SourceImageSequence": provenance.source_images(one.sources),
         "ReferencedSeriesSequence": provenance.referenced_series(one.sources),
         "BurnedInAnnotation": "YES" if image.text("BurnedInAnnotation") == "YES" else "NO",
         "SamplesPerPixel": 1,
@@ -184,6 +206,29 @@ def _made_for_image(series: DerivedSeries, one: DerivedSlice) -> dict[str, Any]:
         (tag,) = iods.tags(["PixelPaddingValue"])
         made["PixelPaddingValue"] = DataElement(tag, "SS" if stored.is_signed else "US", one.padding)
     return made
+
+
+def _continued(series: DerivedSeries, image: SourceImage, keyword: str, make: Callable[[], DicomSequence]) -> Element:
+    """The source's own sequence and what is added to it, which is the same for all images."""
+    return series.known.of(keyword, [_said(image, keyword)], make)
+
+
+def _equipment(series: DerivedSeries, image: SourceImage) -> Element:
+    read = ("Manufacturer", "ContributingEquipmentSequence", *sorted(iods.CONTRIBUTING_EQUIPMENT))
+    said = [image.texts("ImageType"), image.text("TimezoneOffsetFromUTC"), *(_said(image, keyword) for keyword in read)]
+    return series.known.of(
+        "ContributingEquipmentSequence",
+        said,
+        lambda: provenance.contributing_equipment(image, series.card, series.job),
+    )
+
+
+def _said(image: SourceImage, keyword: str) -> Hashable:
+    """The bytes of an attribute as received; None where it is absent; of a sequence something like nothing else."""
+    element = image.elements.get(tag_of(keyword))
+    if element is None:
+        return None
+    return (element.VR, element.value) if isinstance(element.value, bytes) else object()
 
 
 def _photometric_interpretation(image: SourceImage, card: Card) -> str:
@@ -268,14 +313,15 @@ def _merged(
 ) -> list[Element]:
     """What is kept of the source and what is made, with the empty attributes that the object wants present."""
     dropped, optional = iods.tags(left_out), iods.optional_tags(target)
+    copied = kept - dropped
     elements: dict[int, Element] = {
         tag: element
         for tag, element in image.elements.items()
-        if tag in kept - dropped and (element.value or tag not in optional)
+        if tag in copied and (element.value or tag not in optional)
     }
     for tag in (iods.type_two_tags(target) & wanted) - dropped - elements.keys():
-        elements[tag] = DataElement(tag, dictionary_VR(tag), [] if dictionary_VR(tag) == "SQ" else None)
+        elements[tag] = made_element(tag, [] if dictionary_VR(tag) == "SQ" else None)
     for keyword, value in made.items():
-        (tag,) = iods.tags([keyword])
-        elements[tag] = value if isinstance(value, DataElement) else DataElement(tag, dictionary_VR(tag), value)
+        tag = tag_of(keyword)
+        elements[tag] = value if isinstance(value, Element) else made_element(tag, value)
     return list(elements.values())

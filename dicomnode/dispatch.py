@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from dicomnode.bell import DISPATCH_ROOM, Bell
 from dicomnode.config import Config
 from dicomnode.engine import Engine
+from dicomnode.overdue import end_overdue
+from dicomnode.peer import Peer
 from dicomnode.processes import Processes
-from storage import deliveries, jobs
+from dicomnode.urgency import FIRST, begin_by
+from storage import deliveries, jobs, lanes
 from storage.database import Database
-from storage.errors import StaleState
-from storage.jobs import Event, State
 
 LOG = logging.getLogger(__name__)
 DERIVE_QUEUE, SEND_QUEUE = "derive", "send"
@@ -24,7 +27,7 @@ Tell = Callable[[str, str, Mapping[str, Any]], None]
 
 
 class Dispatcher:
-    """One call looks once; it keeps what is on the queues already."""
+    """One call looks once; it keeps what is on the queues already. `wake` is set when there is something to do."""
 
     def __init__(
         self, config: Callable[[], Config], database: Database, engine: Engine, processes: Processes, tell: Tell
@@ -33,56 +36,97 @@ class Dispatcher:
         self._config, self._database, self._engine = config, database, engine
         self._processes, self._tell = processes, tell
         self._engine.register_queue(DERIVE_QUEUE, concurrency_per_executor=1)
-        self._lanes: set[str] = set()
+        self._bell = Bell(config().data_folder)
+        self._lanes: dict[str, int] = {}
+        self._peers: dict[str, Peer] = {}
+        self._changed: set[str] = set()
         self._enqueued: set[str] = set()
         self._left: set[str] = set()
+        self.wake = threading.Event()
         self.open_lanes()
+
+    def listen(self) -> None:
+        """What ends in another process, or is requeued by a command, sets `wake`."""
+        self._bell.listen(DISPATCH_ROOM, "node", self.wake.set)
 
     def __call__(self) -> None:
         """What waits is on its queue; what runs too long is ended; processes that died run again."""
         now = datetime.now(UTC)
+        self._probe_changed(now)
         with self._database.read() as connection:
             waiting = jobs.waiting_jobs(connection, now)
             due = deliveries.due_deliveries(connection, now)
             running = jobs.running_jobs(connection)
-        wanted = set()
+            known = lanes.all_lanes(connection)
+        wanted, rung = set(), set()
         for job in (*waiting, *running):
             # The same id while the same run goes on: an interrupted or crashed one is the engine's to resume. Running
             # ones are named too, in case the engine's own file was lost: what it knows already changes nothing.
             run_id = f"{job.id}.{job.key[:12]}.{job.round}.{job.retries}"
-            self._enqueue(DERIVE_QUEUE, run_id, job.id, "", job.priority)
             wanted.add(run_id)
-        for delivery in due:
-            lane = self._lane(delivery.destination)
-            run_id = f"{lane}.{delivery.job_id}.{delivery.round}.{delivery.attempts}"
-            self._enqueue(lane, run_id, delivery.job_id, delivery.destination, delivery.priority)
+            if self._enqueue(
+                DERIVE_QUEUE, run_id, job.id, "", begin_by(job.priority, job.not_before or job.created_at)
+            ):
+                rung.add(DERIVE_QUEUE)
+        for one in due:
+            lane = self._lane(one.destination)
+            # With each break the ids are others: what was dequeued while the lane was broken had its run.
+            breaks = known[one.destination].breaks if one.destination in known else 0
+            run_id = f"{lane}.{one.job_id}.{one.round}.{one.attempts}.{breaks}"
             wanted.add(run_id)
+            if self._enqueue(lane, run_id, one.job_id, one.destination, begin_by(one.priority, one.since)):
+                rung.add(lane)
+        broken = {name: lane for name, lane in known.items() if lane.broken}
+        for name, broken_lane in broken.items():
+            if broken_lane.next_probe_at is None or broken_lane.next_probe_at > now:
+                continue
+            run_id = f"{self._lane(name)}.probe.{broken_lane.breaks}.{broken_lane.failures}"
+            wanted.add(run_id)
+            if self._enqueue(self._lane(name), run_id, lanes.PROBE, name, FIRST):
+                rung.add(self._lane(name))
         self._enqueued &= wanted
-        self._tell_left({delivery.destination for delivery in due})
+        for queue in rung:
+            self._bell.ring(queue)
+        self._tell_left({one.destination for one in due} | set(broken))
         for job in running:
-            self._end_overdue(job, now)
+            end_overdue(job, now, config=self._config(), database=self._database, processes=self._processes)
         for noticed in self._processes.tend():
             LOG.warning("node: %s", noticed)
             self._tell("process restarted", "", {"what": noticed})
 
-    def _enqueue(self, queue_name: str, run_id: str, job_id: int, destination: str, priority: int) -> None:
+    def _enqueue(self, queue_name: str, run_id: str, job_id: int, destination: str, priority: int) -> bool:
+        """Whether it was not on the queue already, as far as this process knows."""
         if run_id in self._enqueued:
-            return
-        self._engine.enqueue(queue_name, run_id, job_id=job_id, destination=destination, priority=priority + 1)
+            return False
+        self._engine.enqueue(queue_name, run_id, job_id=job_id, destination=destination, priority=priority)
         self._enqueued.add(run_id)
+        return True
 
     def open_lanes(self) -> None:
-        """Every peer that can be sent to has a lane before anything waits for it."""
-        for name, peer in self._config().peers.items():
+        """Every peer that can be sent to has a lane before anything waits for it; asked again at each reload.
+
+        A peer that changed is probed at once where its lane is broken: that may be what it was mended by.
+        """
+        peers = dict(self._config().peers)
+        self._changed |= {name for name, peer in self._peers.items() if peers.get(name) != peer}
+        self._peers = peers
+        for name, peer in peers.items():
             if peer.reachable:
                 self._lane(name)
 
+    def _probe_changed(self, now: datetime) -> None:
+        if changed := set(self._changed):
+            with self._database.begin() as connection:
+                lanes.probe_at_once(connection, changed, now)
+            self._changed -= changed
+
     def _lane(self, destination: str) -> str:
-        """The queue of that destination, one delivery at a time."""
-        lane = f"{SEND_QUEUE}.{destination}"
-        if lane not in self._lanes:
-            self._engine.register_queue(lane, concurrency_per_executor=1)
-            self._lanes.add(lane)
+        """The queue of that destination, as many deliveries at a time as it takes associations."""
+        lane, peer = f"{SEND_QUEUE}.{destination}", self._peers.get(destination)
+        associations = 1 if peer is None else peer.associations
+        if self._lanes.get(lane) != associations:
+            self._engine.register_queue(lane, concurrency_per_executor=associations)
+            self._lanes[lane] = associations
         return lane
 
     def _tell_left(self, destinations: set[str]) -> None:
@@ -94,30 +138,3 @@ class Dispatcher:
             LOG.warning("node: deliveries wait for %s, which is no longer in node.toml", name)
             self._left.add(name)
             self._processes.send_signal(signal.SIGHUP)
-
-    def _end_overdue(self, job: jobs.Job, now: datetime) -> None:
-        """A pipeline that runs longer than its limit is ended with its process: a hung kernel hears nothing else.
-
-        Only a claim of the worker's present life counts: an older one is resumed with a new deadline.
-        """
-        began = self._processes.began_at(job.worker)
-        if job.deadline is None or job.deadline >= now or began is None:
-            return
-        if job.started_at is None or job.started_at < began:
-            return
-        limit_s = self._config().limit_s(job.pipeline)
-        try:
-            with self._database.begin() as connection:
-                jobs.move_job(
-                    connection,
-                    job.id,
-                    Event.GIVE_UP,
-                    expected=State.RUNNING,
-                    reason_code="time-limit",
-                    reason=f"{job.pipeline} ran longer than its limit of {limit_s:g} s; raise limit_s or look why",
-                    now=now,
-                )
-        except StaleState:
-            return  # it ended just now
-        if self._processes.kill(job.worker):
-            LOG.error("node: job %s ran over its limit; %s was ended", job.id, job.worker)

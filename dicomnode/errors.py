@@ -15,6 +15,10 @@ class ConfigFault(NodeFault):
         self.file, self.key, self.reason = str(file), key, reason
 
 
+class TlsFault(NodeFault):
+    """A certificate, key or file of authorities cannot be used; [tls] of node.toml or the file must be corrected."""
+
+
 class DatasetUnfit(NodeFault):
     """A data set lacks the UIDs we need, or names others than its command; its sender must be corrected."""
 
@@ -49,6 +53,10 @@ class PeerUnreachable(NodeFault):
 
 class NoAssociation(PeerUnreachable):
     """No association could be opened: nothing was sent, and nothing else will reach that peer now."""
+
+
+class AssociationBroken(PeerUnreachable):
+    """An association ended, or was ended for a wrong answer, before it was answered; what waited is sent again."""
 
 
 class PeerRejected(NodeFault):

@@ -1,4 +1,4 @@
-"""The bytes of a C-STORE on the wire (PS3.8 9.3.5, PS3.7 9.3.1): command sets are read, responses are made."""
+"""The bytes of C-STORE and C-ECHO on the wire (PS3.8 9.3.5, PS3.7 9.3): command sets are read, made and cut."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ P_DATA_TF = 0x04
 KNOWN_PDUS = range(0x01, 0x08)
 IS_COMMAND, IS_LAST = 0x01, 0x02
 LONGEST_COMMAND = 1 << 16
+LONGEST_FRAGMENT = 128 << 10
+"""What we put into one PDU of ours, also where the peer would take more: longer ones are no faster."""
 
 _ELEMENT = struct.Struct("<HHI")
 _US = struct.Struct("<H")
-_C_STORE_RQ, _C_STORE_RSP, _NO_DATA_SET = 0x0001, 0x8001, 0x0101
+_C_STORE_RQ, _C_STORE_RSP, _C_ECHO_RQ, _IS_RESPONSE = 0x0001, 0x8001, 0x0030, 0x8000
+_NO_DATA_SET, _HAS_DATA_SET, _MEDIUM = 0x0101, 0x0001, 0x0000
 _SOP_CLASS_UID, _COMMAND_FIELD, _MESSAGE_ID, _RESPONDED_ID = 0x0002, 0x0100, 0x0110, 0x0120
-_DATA_SET_TYPE, _STATUS, _SOP_INSTANCE_UID = 0x0800, 0x0900, 0x1000
+_PRIORITY, _DATA_SET_TYPE, _STATUS, _SOP_INSTANCE_UID = 0x0700, 0x0800, 0x0900, 0x1000
+_VERIFICATION = "1.2.840.10008.1.1"
 
 
 class PduFault(Exception):
@@ -46,6 +50,19 @@ class Command:
         if not self.has_data_set:
             raise PduFault("a C-STORE-RQ without a data set")
         return StoreRequest(self._number(_MESSAGE_ID), self._uid(_SOP_CLASS_UID), self._uid(_SOP_INSTANCE_UID))
+
+    def status_of(self, request: Command) -> int:
+        """The status with which it answers the request; raises PduFault when it is not the answer to that."""
+        if self._number(_COMMAND_FIELD) != request._number(_COMMAND_FIELD) | _IS_RESPONSE:
+            raise PduFault(f"a command 0x{self._number(_COMMAND_FIELD):04X} instead of the response")
+        if self._number(_RESPONDED_ID) != request._number(_MESSAGE_ID):
+            raise PduFault(f"a response to message {self._number(_RESPONDED_ID)}, which was not the last one")
+        if self.has_data_set:
+            raise PduFault("a response with a data set")
+        named = self.values.get(_SOP_INSTANCE_UID, b"").strip(b"\0 ")
+        if named and named != request.values.get(_SOP_INSTANCE_UID, b"").strip(b"\0 "):
+            raise PduFault("a response that names another instance")
+        return self._number(_STATUS)
 
     def _number(self, element: int) -> int:
         value = self.values.get(element, b"")
@@ -88,21 +105,77 @@ def read_command(encoded: bytes) -> Command:
     return Command(values)
 
 
+def store_request(message_id: int, sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    """The command set of a C-STORE-RQ (PS3.7 9.3.1.1)."""
+    return _command_set(
+        (_SOP_CLASS_UID, _padded(sop_class_uid)),
+        (_COMMAND_FIELD, _US.pack(_C_STORE_RQ)),
+        (_MESSAGE_ID, _US.pack(message_id)),
+        (_PRIORITY, _US.pack(_MEDIUM)),
+        (_DATA_SET_TYPE, _US.pack(_HAS_DATA_SET)),
+        (_SOP_INSTANCE_UID, _padded(sop_instance_uid)),
+    )
+
+
+def echo_request(message_id: int) -> bytes:
+    """The command set of a C-ECHO-RQ (PS3.7 9.3.5.1)."""
+    return _command_set(
+        (_SOP_CLASS_UID, _padded(_VERIFICATION)),
+        (_COMMAND_FIELD, _US.pack(_C_ECHO_RQ)),
+        (_MESSAGE_ID, _US.pack(message_id)),
+        (_DATA_SET_TYPE, _US.pack(_NO_DATA_SET)),
+    )
+
+
 def store_response(context_id: int, request: StoreRequest, status: int) -> bytes:
     """The C-STORE-RSP to a request, as one P-DATA-TF PDU."""
-    body = b"".join(
-        (
-            _element(_SOP_CLASS_UID, _padded(request.sop_class_uid)),
-            _element(_COMMAND_FIELD, _US.pack(_C_STORE_RSP)),
-            _element(_RESPONDED_ID, _US.pack(request.message_id)),
-            _element(_DATA_SET_TYPE, _US.pack(_NO_DATA_SET)),
-            _element(_STATUS, _US.pack(status)),
-            _element(_SOP_INSTANCE_UID, _padded(request.sop_instance_uid)),
-        )
+    command = _command_set(
+        (_SOP_CLASS_UID, _padded(request.sop_class_uid)),
+        (_COMMAND_FIELD, _US.pack(_C_STORE_RSP)),
+        (_RESPONDED_ID, _US.pack(request.message_id)),
+        (_DATA_SET_TYPE, _US.pack(_NO_DATA_SET)),
+        (_STATUS, _US.pack(status)),
+        (_SOP_INSTANCE_UID, _padded(request.sop_instance_uid)),
     )
-    command = _element(0x0000, len(body).to_bytes(4, "little")) + body
-    head = PDU_HEAD.pack(P_DATA_TF, 0, len(command) + 6)
-    return head + PDV_HEAD.pack(len(command) + 2, context_id, IS_COMMAND | IS_LAST) + command
+    return _head(context_id, IS_COMMAND | IS_LAST, len(command)) + command
+
+
+def longest_fragment(maximum_length: int) -> int:
+    """Bytes of one fragment for a peer that takes PDUs of this maximum length (PS3.8 D.1: 0 is no maximum).
+
+    Raises PduFault for one that leaves no room for a fragment.
+    """
+    room = maximum_length - PDV_HEAD.size if maximum_length else LONGEST_FRAGMENT
+    if room < 2:
+        raise PduFault(f"a maximum length of {maximum_length} bytes, into which no fragment fits")
+    return min(room, LONGEST_FRAGMENT) & ~1
+
+
+def cut(content: bytes | memoryview, *, context_id: int, flags: int, longest: int) -> list[bytes | memoryview]:
+    """The content as P-DATA-TF PDUs of one fragment each: heads and views in turn, nothing is copied.
+
+    flags: those of the last fragment; the ones before it are not the last of their message.
+    """
+    view = memoryview(content)
+    last_at = max(0, (len(view) - 1) // longest * longest)
+    before = _head(context_id, flags & ~IS_LAST, longest)
+    parts: list[bytes | memoryview] = []
+    for at in range(0, last_at, longest):
+        parts += (before, view[at : at + longest])
+    parts += (_head(context_id, flags, len(view) - last_at), view[last_at:])
+    return parts
+
+
+def _head(context_id: int, flags: int, length: int) -> bytes:
+    """What stands before so many bytes of a fragment that is alone in its PDU."""
+    head = PDU_HEAD.pack(P_DATA_TF, 0, length + PDV_HEAD.size)
+    return head + PDV_HEAD.pack(length + 2, context_id, flags)
+
+
+def _command_set(*elements: tuple[int, bytes]) -> bytes:
+    """A command set with its group length (PS3.7 E.1)."""
+    body = b"".join(_element(number, value) for number, value in elements)
+    return _element(0x0000, len(body).to_bytes(4, "little")) + body
 
 
 def _element(element: int, value: bytes) -> bytes:

@@ -24,13 +24,14 @@ from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT
 
 from dicomnode.fast_message import Messages, OpenStore
 from dicomnode.fast_pdu import KNOWN_PDUS, P_DATA_TF, PDU_HEAD, PduFault
+from dicomnode.fast_tls import end_politely
 
 LOG = logging.getLogger(__name__)
 LONGEST_ACSE_PDU = 1 << 20
 """Longest PDU that is no P-DATA: it is held in memory."""
 PDU_SLACK = 12
 """Some senders count the heads of PDU and PDV beside the maximum length (PS3.8 D.1.1)."""
-WAKE_S, LINGER_S = 5.0, 1.0
+WAKE_S = 5.0
 AWAITING_REQUEST, ESTABLISHED, CLOSING = "Sta2", "Sta6", "Sta13"
 CLOSED, TIMED_OUT, INVALID_PDU = "Evt17", "Evt18", "Evt19"
 
@@ -91,9 +92,12 @@ class _Alarm:
 class FastDUL(DULServiceProvider):  # type: ignore[misc]
     """The upper layer of one accepted connection; its thread reads, stores and answers."""
 
-    def __init__(self, association: Any, *, deadlines: Deadlines, open_store: OpenStore) -> None:
+    def __init__(
+        self, association: Any, *, deadlines: Deadlines, open_store: OpenStore, over_tls: bool = False
+    ) -> None:
         super().__init__(association)
-        self._deadlines = deadlines
+        self._deadlines, self._over_tls = deadlines, over_tls
+        self._fill = self._fill_from_tls if over_tls else self._fill_from_socket
         self._alarm: _Alarm | None = None
         self.to_provider_queue = WakingQueue(self._wake)
         self._head = memoryview(bytearray(PDU_HEAD.size))
@@ -140,9 +144,12 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
     def _prepare(self, connection: socket.socket) -> None:
         """A blocking socket whose waits end by themselves often enough to look at the deadlines."""
         tick_s = min(1.0, self._deadlines.stall_s / 4, self._deadlines.pdu_s / 4)
-        connection.settimeout(None)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(tick_s))
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._deadlines.stall_s))
+        if self._over_tls:
+            connection.settimeout(tick_s)  # OpenSSL takes the end of a wait in the kernel for no end
+        else:
+            connection.settimeout(None)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(tick_s))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._deadlines.stall_s))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -167,6 +174,9 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
                 patience_s = min(WAKE_S, max(0.01, self.artim_timer.remaining))
             if self._process_recv_primitive():
                 continue
+            if self._over_tls and connection.pending():  # type: ignore[attr-defined]
+                self._read_pdu_data()  # deciphered already, so that poll(2) knows nothing of it
+                continue
             for descriptor, _ in poller.poll(patience_s * 1000):
                 if descriptor == alarm.descriptor:
                     alarm.heard()
@@ -174,17 +184,8 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
                     self._read_pdu_data()
 
     def _linger(self, connection: socket.socket) -> None:
-        """Sta13: what the peer still says does not matter; it may read our last words, then the connection closes."""
-        ends_at = time.monotonic() + LINGER_S
-        poller = select.poll()
-        poller.register(connection, select.POLLIN)
-        try:
-            connection.shutdown(socket.SHUT_WR)
-            while (left_s := ends_at - time.monotonic()) > 0 and not self._kill_thread:
-                if poller.poll(left_s * 1000) and not connection.recv(65536, socket.MSG_DONTWAIT):
-                    break
-        except OSError:
-            pass
+        """Sta13: the peer may read our last words, then the connection closes."""
+        end_politely(connection, given_up=lambda: self._kill_thread)
         self.socket.close()
 
     def _abandon(self) -> None:
@@ -247,7 +248,7 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
         self.event_queue.put(event)
         self._recv_pdu.put(pdu)
 
-    def _fill(self, view: memoryview) -> None:
+    def _fill_from_socket(self, view: memoryview) -> None:
         """Fills the view from the socket. Raises _ConnectionEnded, or PduFault when a deadline passes."""
         connection, filled, last_byte_at = self.socket.socket, 0, 0.0
         while filled < len(view):
@@ -263,12 +264,33 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
             now = time.monotonic()
             if count > 0 or not last_byte_at:
                 last_byte_at = now
-            if now - last_byte_at > self._deadlines.stall_s:
-                raise PduFault(f"no byte came for {self._deadlines.stall_s:g} s in the middle of a PDU")
-            if now > self._pdu_ends_at:
-                raise PduFault("a PDU took too long")
-            if self._kill_thread or any(isinstance(one, A_ABORT | A_P_ABORT) for one in self.to_provider_queue.queue):
-                raise _Interrupted
+            self._look_at_deadlines(now, last_byte_at)
+
+    def _fill_from_tls(self, view: memoryview) -> None:
+        """The same from a TLS connection, which gives one record of at most 16 KiB at a time."""
+        connection, filled, last_byte_at = self.socket.socket, 0, 0.0
+        while filled < len(view):
+            try:
+                count = connection.recv_into(view[filled:])
+            except TimeoutError:
+                count = -1
+            if count == 0:
+                raise _ConnectionEnded
+            filled += max(count, 0)
+            if filled == len(view):
+                return
+            now = time.monotonic()
+            if count > 0 or not last_byte_at:
+                last_byte_at = now
+            self._look_at_deadlines(now, last_byte_at)
+
+    def _look_at_deadlines(self, now: float, last_byte_at: float) -> None:
+        if now - last_byte_at > self._deadlines.stall_s:
+            raise PduFault(f"no byte came for {self._deadlines.stall_s:g} s in the middle of a PDU")
+        if now > self._pdu_ends_at:
+            raise PduFault("a PDU took too long")
+        if self._kill_thread or any(isinstance(one, A_ABORT | A_P_ABORT) for one in self.to_provider_queue.queue):
+            raise _Interrupted
 
     def _peer(self) -> str:
         return f"{self.assoc.requestor.ae_title.strip() or 'a peer'} at {self.assoc.requestor.address}"

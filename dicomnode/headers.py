@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,15 +24,17 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from dicomnode.attributes import Attribute, Kind, attribute_at
 from dicomnode.character_sets import CHANGEABLE_VRS, character_sets, decoded_text
 from dicomnode.errors import HeaderUnreadable
+from dicomnode.header_walk import CHARACTER_SET, PIXELS, plain_value, value_of, walk
 
 LONGEST_TEXT = 256
 MOST_VALUES = 256
+HEADS = (1 << 16, 1 << 20)
+"""So much of a file is read for its header, then so much, then pydicom reads what it wants."""
 READ_BYTES = 65536
 """A value longer than this is passed over unread: nothing that a rule asks for is."""
 INFLATED_BYTES = 64 << 20
 UNDECODED = "undecoded"
 """Key of the bytes, in hex by keyword, of texts whose decoding is not certain (K5); no rule can ask for it."""
-PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 SINGLE_TEXTS = ("LT", "ST", "UT")
 UID_FORM = re.compile(r"[0-9.]{1,64}")
 LARGEST_INTEGER = 2**63 - 1
@@ -71,32 +74,96 @@ def read_header(path: Path) -> Header:
     OSError rises when the file is not there or the disk cannot read it: that says nothing about its content.
     """
     with path.open("rb") as file:
-        try:
-            meta = _read_meta(file)
-            transfer_syntax = UID(_uid(meta.get("TransferSyntaxUID"), "TransferSyntaxUID"))
-            values = header_values(_read_before_pixels(file, transfer_syntax))
-            header = Header(
-                sop_class_uid=_uid(values.get("SOPClassUID"), "SOPClassUID"),
-                sop_instance_uid=_uid(values.get("SOPInstanceUID"), "SOPInstanceUID"),
-                series_instance_uid=_uid(values.get("SeriesInstanceUID"), "SeriesInstanceUID"),
-                study_instance_uid=_uid(values.get("StudyInstanceUID"), "StudyInstanceUID"),
-                transfer_syntax_uid=str(transfer_syntax),
-                source_ae_title=str(meta.get("SourceApplicationEntityTitle", "") or "").strip(),
-                values=values,
-            )
-            if meta.get("MediaStorageSOPInstanceUID", header.sop_instance_uid) != header.sop_instance_uid:
-                raise HeaderUnreadable("its File Meta Information and its data set name different SOP instances")
-            return header
-        except (HeaderUnreadable, MemoryError):  # too little memory says nothing about the file
+        for length in HEADS:
+            file.seek(0)
+            head = file.read(length)
+            if (header := quick_header(head)) is not None:
+                return header
+            if len(head) < length:
+                break
+        file.seek(0)
+        return _pydicom_header(file)
+
+
+def quick_header(head: bytes) -> Header | None:
+    """The header of a file that begins with these bytes, as `read_header` gives it, or None: then it has to decide.
+
+    Nearly every file of a scanner is plain, and its elements are mostly those of the slice before.
+    """
+    try:
+        walked = walk(head)
+        if walked is None:
+            return None
+        values: dict[str, Any] = {}
+        undecoded: dict[str, str] = {}
+        for attribute, element in walked.elements:
+            context = b"" if attribute.tag == CHARACTER_SET else walked.character_set
+            if attribute.vr == "US or SS":
+                context += walked.pixel_representation
+            value, doubtful = _decoded(element, walked.is_implicit, context)
+            if value is not None:
+                values[attribute.keyword] = value[:] if isinstance(value, list) else value
+            if doubtful:
+                undecoded[attribute.keyword] = doubtful
+        values |= {UNDECODED: undecoded} if undecoded else {}
+        header = _header(walked.transfer_syntax_uid, walked.source_ae_title, values)
+        named = walked.media_storage_sop_instance_uid
+        return header if named in ("", header.sop_instance_uid) else None
+    except Exception:  # nothing that the short way stumbles over may decide: the long way does
+        return None
+
+
+@lru_cache(maxsize=8192)
+def _decoded(element: bytes, is_implicit: bool, context: bytes) -> tuple[Any, str]:
+    """The value of an element and its bytes in hex where they are not certain; context: the elements it hangs on."""
+    attribute = attribute_at(int.from_bytes(element[:2], "little") << 16 | int.from_bytes(element[2:4], "little"))
+    if attribute is None:
+        return None, ""
+    vr, content = value_of(element, is_implicit=is_implicit)
+    if vr in ("", attribute.vr) and (plain := plain_value(attribute, content)) is not None:
+        return plain, ""
+    values = header_values(read_dataset(BytesIO(context + element), is_implicit, True, defer_size=READ_BYTES))
+    return values.get(attribute.keyword), values.get(UNDECODED, {}).get(attribute.keyword, "")
+
+
+def _header(transfer_syntax_uid: str, source_ae_title: str, values: dict[str, Any]) -> Header:
+    return Header(
+        sop_class_uid=_uid(values.get("SOPClassUID"), "SOPClassUID"),
+        sop_instance_uid=_uid(values.get("SOPInstanceUID"), "SOPInstanceUID"),
+        series_instance_uid=_uid(values.get("SeriesInstanceUID"), "SeriesInstanceUID"),
+        study_instance_uid=_uid(values.get("StudyInstanceUID"), "StudyInstanceUID"),
+        transfer_syntax_uid=transfer_syntax_uid,
+        source_ae_title=source_ae_title,
+        values=values,
+    )
+
+
+def pydicom_header(path: Path) -> Header:
+    """As `read_header`, by pydicom alone: the way that decides."""
+    with path.open("rb") as file:
+        return _pydicom_header(file)
+
+
+def _pydicom_header(file: BinaryIO) -> Header:
+    try:
+        meta = _read_meta(file)
+        transfer_syntax = UID(_uid(meta.get("TransferSyntaxUID"), "TransferSyntaxUID"))
+        values = header_values(_read_before_pixels(file, transfer_syntax))
+        title = str(meta.get("SourceApplicationEntityTitle", "") or "").strip()
+        header = _header(str(transfer_syntax), title, values)
+        if meta.get("MediaStorageSOPInstanceUID", header.sop_instance_uid) != header.sop_instance_uid:
+            raise HeaderUnreadable("its File Meta Information and its data set name different SOP instances")
+        return header
+    except (HeaderUnreadable, MemoryError):  # too little memory says nothing about the file
+        raise
+    except RecursionError as fault:
+        raise HeaderUnreadable("its sequences are nested too deeply to be read") from fault
+    except OSError as fault:
+        if fault.errno not in (None, errno.EINVAL):  # EINVAL: a seek to where a lying length points
             raise
-        except RecursionError as fault:
-            raise HeaderUnreadable("its sequences are nested too deeply to be read") from fault
-        except OSError as fault:
-            if fault.errno not in (None, errno.EINVAL):  # EINVAL: a seek to where a lying length points
-                raise
-            raise HeaderUnreadable(f"it is not a readable DICOM file ({type(fault).__name__})") from fault
-        except Exception as fault:  # hostile bytes make pydicom raise nearly anything; all of it means the same here
-            raise HeaderUnreadable(f"it is not a readable DICOM file ({type(fault).__name__})") from fault
+        raise HeaderUnreadable(f"it is not a readable DICOM file ({type(fault).__name__})") from fault
+    except Exception as fault:  # hostile bytes make pydicom raise nearly anything; all of it means the same here
+        raise HeaderUnreadable(f"it is not a readable DICOM file ({type(fault).__name__})") from fault
 
 
 def _uid(value: object, keyword: str) -> str:

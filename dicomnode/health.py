@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -31,8 +31,11 @@ def alive_answer(alive: Check) -> Answer:
     return Answer(200, PLAIN, b"alive\n") if alive() else Answer(503, PLAIN, b"a thread of the river has ended\n")
 
 
-def ready_answer(checks: Mapping[str, Check]) -> Answer:
-    """200 when every check holds, else 503; a line for each, so that a person sees which."""
+def ready_answer(checks: Mapping[str, Check], *, remarks: Callable[[], Sequence[str]] = tuple) -> Answer:
+    """200 when every check holds, else 503; a line for each, so that a person sees which.
+
+    remarks: lines beside them that make nobody unready.
+    """
     lines, ready = [], True
     for name, holds in checks.items():
         try:
@@ -42,6 +45,10 @@ def ready_answer(checks: Mapping[str, Check]) -> Answer:
             good = False
         ready = ready and good
         lines.append(f"{'ok' if good else 'NO'} {name}\n")
+    try:
+        lines += [f"-- {' '.join(remark.split())}\n" for remark in remarks()]
+    except Exception as fault:
+        LOG.warning("health: remarks could not be asked: %s", type(fault).__name__)
     return Answer(200 if ready else 503, PLAIN, "".join(lines).encode())
 
 

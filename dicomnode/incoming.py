@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dicomnode.errors import DatasetUnfit, InstanceTooLong
-from dicomnode.peek import first_uids, peek_uids
+from dicomnode.peek import first_uids, peek_uids, shown_uid
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.instance_files import Arrival, InstanceFiles, Kept
 
@@ -40,7 +40,7 @@ class Incoming:
         self._length += len(piece)
         if self._length > self._maximum_bytes:
             raise InstanceTooLong(
-                f"instance {self._sop_instance_uid} is longer than {self._maximum_bytes} bytes "
+                f"instance {shown_uid(self._sop_instance_uid)} is longer than {self._maximum_bytes} bytes "
                 "(maximum_instance_bytes of node.toml)"
             )
         if self._arrival is None:
@@ -67,12 +67,13 @@ class Incoming:
 
     def _check(self, uids: dict[str, str]) -> None:
         self.series_instance_uid = uids["SeriesInstanceUID"]
-        if uids["SOPInstanceUID"] != self._sop_instance_uid:
+        instance, kind = self._sop_instance_uid, self._sop_class_uid
+        if uids["SOPInstanceUID"] != instance:
             raise DatasetUnfit(
-                f"the command names instance {self._sop_instance_uid}, the data set {uids['SOPInstanceUID']}"
+                f"the command names instance {shown_uid(instance)}, the data set {uids['SOPInstanceUID']}"
             )
-        if uids["SOPClassUID"] != self._sop_class_uid:
-            raise DatasetUnfit(f"the command names class {self._sop_class_uid}, the data set {uids['SOPClassUID']}")
+        if uids["SOPClassUID"] != kind:
+            raise DatasetUnfit(f"the command names class {shown_uid(kind)}, the data set {uids['SOPClassUID']}")
         self._checked = True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
@@ -116,6 +116,11 @@ PHILIPS_PET_ELEMENTS = (0x00, 0x09)
 
 def tags(keywords: Iterable[str]) -> frozenset[int]:
     """The tags of keywords; every one of them must be in the dictionary."""
+    return _tags(frozenset(keywords))
+
+
+@lru_cache(maxsize=1024)
+def _tags(keywords: frozenset[str]) -> frozenset[int]:
     found = {keyword: tag_for_keyword(keyword) for keyword in keywords}
     unknown = sorted(keyword for keyword, tag in found.items() if tag is None)
     if unknown:

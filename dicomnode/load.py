@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 
 from dicomnode.acquisition import acquisition_of
 from dicomnode.errors import SeriesUnusable
-from dicomnode.pixels import outside_of, real_values, stored_pixels
-from dicomnode.source_image import SourceImage
+from dicomnode.fingerprints import fingerprint, pixels_to_hash
+from dicomnode.pixels import native_pixels, outside_of, real_values, stored_pixels
+from dicomnode.source_image import Fingerprint, SourceImage
 from dicomnode.stacks import Allowed as Allowed
 from dicomnode.stacks import StackPlan as StackPlan
 from dicomnode.stacks import planned_stacks as planned_stacks
 from inference.volume import Volume
+
+MOST_UNHASHED = 4
+"""How many files wait for their hashes at most."""
 
 
 def load_volume(files: Sequence[Path], *, accept_lossy: bool = False) -> tuple[Volume, tuple[SourceImage, ...]]:
@@ -71,26 +76,41 @@ def _read_slices(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None, list[SourceImage]]:
     """Values (slices, rows, columns), what lies outside, and the images knowing what they held there.
 
-    One slice's pixels are in memory at a time beside the volume.
+    The files of a few slices are in memory at a time beside the volume, while another thread hashes them.
     """
     rows, columns = int(images[0].dataset.Rows), int(images[0].dataset.Columns)
     values = np.empty((len(images), rows, columns), np.float32)
     outside: NDArray[np.bool_] | None = None
     known: list[SourceImage] = []
-    reach = []
-    for k, image in enumerate(images):
-        dataset, stored = stored_pixels(image)
-        values[k] = real_values(dataset, stored, image)
-        mask = outside_of(dataset, stored, values[k])
-        if mask is not None:
-            outside = np.zeros(values.shape, np.bool_) if outside is None else outside
-            outside[k] = mask
-            held = values[k][mask]
-            image = replace(image, outside_values=held[:1].copy() if (held == held[0]).all() else held)
-        inside = values[k] if mask is None else values[k][~mask]
-        reach += [float(inside.min()), float(inside.max())] if inside.size else []
-        known.append(image)
-    known = [replace(image, lowest=min(reach, default=0.0), highest=max(reach, default=0.0)) for image in known]
-    if not np.isfinite(values).all():
+    prints: list[Future[Fingerprint] | None] = []
+    reach, is_finite = [], True
+    with ThreadPoolExecutor(1) as hashing:
+        for k, image in enumerate(images):
+            content = image.path.read_bytes() if image.frame_pixels is None else None
+            dataset, stored = stored_pixels(image, content)
+            prints.append(None)
+            if content is not None:
+                plain = native_pixels(image, content)
+                pixels = pixels_to_hash(dataset, stored) if plain is None else plain
+                prints[k] = hashing.submit(fingerprint, content, image, pixels)
+            if len(prints) > MOST_UNHASHED and (earlier := prints[-1 - MOST_UNHASHED]) is not None:
+                earlier.result()
+            values[k] = real_values(dataset, stored, image)
+            mask = outside_of(dataset, stored, values[k])
+            if mask is not None:
+                outside = np.zeros(values.shape, np.bool_) if outside is None else outside
+                outside[k] = mask
+                held = values[k][mask]
+                image = replace(image, outside_values=held[:1].copy() if (held == held[0]).all() else held)
+            inside = values[k] if mask is None else values[k][~mask]
+            reach += [float(inside.min()), float(inside.max())] if inside.size else []
+            is_finite = is_finite and bool(np.isfinite(values[k]).all())
+            known.append(image)
+    if not is_finite:
         raise SeriesUnusable("not-finite", "the rescaled values are not all finite numbers; send the series again")
+    lowest, highest = min(reach, default=0.0), max(reach, default=0.0)
+    known = [
+        replace(image, lowest=lowest, highest=highest, fingerprint=None if one is None else one.result())
+        for image, one in zip(known, prints, strict=True)
+    ]
     return values, outside, known

@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from storage import figures, jobs
+from storage import figures, jobs, lanes
 from storage.catalog import Instance
 from storage.database import Connection, Database
 from storage.errors import DatabaseAway
@@ -35,7 +35,15 @@ SECONDS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400
 JOB_EVENTS = {f"job {state}": str(state) for state in jobs.State}
 DELIVERY_EVENTS = {f"delivery {outcome}": outcome for outcome in ("done", "rejected", "abandoned")}
 INSTANCE_EVENTS = ("instance refused", "conflict", "store refused")
-OTHER_EVENTS = ("association refused", "quarantined", "process restarted", "removed", "series not routed")
+OTHER_EVENTS = (
+    "association refused",
+    "lane broken",
+    "lane mended",
+    "process restarted",
+    "quarantined",
+    "removed",
+    "series not routed",
+)
 EVENTS = (*JOB_EVENTS, *DELIVERY_EVENTS, *INSTANCE_EVENTS, *OTHER_EVENTS)
 
 
@@ -75,8 +83,16 @@ class Metrics:
         self._others = self._counter("happenings", "Other rows of the audit that an operator may look at.", "event")
         self._took = Histogram(
             "dicomnode_job_seconds",
-            "Seconds from the last received instance to the derived series, and from there to the last destination.",
+            "Seconds from the last received instance to the derived series, and from there to the last destination; "
+            "within the first, from the job to its last begin (waited), and from there on (ran).",
             ("step", "pipeline"),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._sent = Histogram(
+            "dicomnode_delivery_seconds",
+            "Seconds from the derived series to the end of its delivery, by peer.",
+            ("peer",),
             buckets=SECONDS,
             registry=self._registry,
         )
@@ -109,10 +125,13 @@ class Metrics:
         with self._database.read() as connection:
             happened = figures.happened_since(connection, self._seq, EVENTS, limit=PORTION)
             took = [seconds for one in happened for seconds in _seconds_of(one, connection)]
+            sent = [seconds for one in happened for seconds in _delivery_seconds(one, connection)]
         for one in happened:
             self._count(one)
         for step, pipeline, seconds in took:
             self._took.labels(step, pipeline).observe(seconds)
+        for peer, seconds in sent:
+            self._sent.labels(peer).observe(seconds)
         if happened:
             self._seq = happened[-1].seq
 
@@ -137,12 +156,24 @@ def _seconds_of(one: Happened, connection: Connection) -> Iterator[tuple[str, st
     if one.job_id is None or one.event not in ("job derived", "job delivered"):
         return
     moments = figures.job_moments(connection, one.job_id)
-    begun = {"job derived": (("received_to_derived", moments.received_at),)}.get(
-        one.event, (("derived_to_delivered", moments.derived_at), ("received_to_delivered", moments.received_at))
-    )
+    if one.event == "job derived":
+        if moments.routed_at is not None and moments.started_at is not None:
+            yield "waited", moments.pipeline, max(0.0, (moments.started_at - moments.routed_at).total_seconds())
+        begun = (("received_to_derived", moments.received_at), ("ran", moments.started_at))
+    else:
+        begun = (("derived_to_delivered", moments.derived_at), ("received_to_delivered", moments.received_at))
     for step, since in begun:
         if since is not None and since <= one.at:
             yield step, moments.pipeline, (one.at - since).total_seconds()
+
+
+def _delivery_seconds(one: Happened, connection: Connection) -> Iterator[tuple[str, float]]:
+    """How long a delivery that is done took, and to which peer."""
+    if one.job_id is None or one.event != "delivery done":
+        return
+    since = figures.job_moments(connection, one.job_id).derived_at
+    if since is not None and since <= one.at:
+        yield one.peer, (one.at - since).total_seconds()
 
 
 class _Now(Collector):
@@ -173,7 +204,7 @@ class _Now(Collector):
     def _of_tables(self) -> Iterator[Metric]:
         with self._database.read() as connection:
             states = jobs.count_jobs_by_state(connection)
-            lanes = figures.lanes(connection)
+            served = lanes.lane_states(connection)
             oldest = figures.oldest_waiting(connection)
         now = datetime.now(UTC)
         counted = GaugeMetricFamily("dicomnode_jobs", "Jobs by state.", labels=["state"])
@@ -183,12 +214,18 @@ class _Now(Collector):
         yield _gauge("oldest_waiting_seconds", "Age of the oldest waiting job; 0: none waits.", _age_s(oldest, now))
         sent = GaugeMetricFamily("dicomnode_deliveries", "Deliveries that are not done.", labels=["peer", "state"])
         failing = GaugeMetricFamily("dicomnode_lane_failing_seconds", "How long a peer has failed.", labels=["peer"])
-        for lane in lanes:
+        broken = GaugeMetricFamily("dicomnode_lane_broken", "1: nothing is sent there but probes.", labels=["peer"])
+        probe = GaugeMetricFamily(
+            "dicomnode_lane_next_probe_seconds", "Until the next probe of a broken lane.", labels=["peer"]
+        )
+        for lane in served:
+            broken.add_metric([lane.destination], float(lane.broken_since is not None))
+            if lane.broken_since is not None and lane.next_try_at is not None:
+                probe.add_metric([lane.destination], max(0.0, (lane.next_try_at - now).total_seconds()))
             for name, count in (("waiting", lane.waiting), ("rejected", lane.rejected), ("abandoned", lane.abandoned)):
                 sent.add_metric([lane.destination, name], count)
             failing.add_metric([lane.destination], _age_s(lane.failing_since, now))
-        yield sent
-        yield failing
+        yield from (sent, failing, broken, probe)
 
 
 def _age_s(since: datetime | None, now: datetime) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,33 +15,35 @@ from dicomnode.config import IN_FORCE, Config, keep_in_force, load_config
 from dicomnode.dispatch import Dispatcher
 from dicomnode.engine import Engine
 from dicomnode.errors import ConfigFault
-from dicomnode.fast_store import Deadlines
 from dicomnode.notify import notify
 from dicomnode.processes import Child, Processes
-from dicomnode.receive import CONFLICT_STATUS, Receiver
+from dicomnode.reception import Reception
 from dicomnode.stores import Stores
 from dicomnode.sweep import Sweep
 from dicomnode.upkeep import Life, Upkeep
 from storage.database import open_engine
-from storage.errors import DatabaseAway
-from storage.locks import take_lock
+from storage.errors import DatabaseAway, StorageFull
+from storage.locks import take_file_lock
 
 LOG = logging.getLogger(__name__)
-SWEEP_S, DISPATCH_S, BATCH_S = 0.25, 0.25, 0.1
-RECEIVER_DRAIN_S, CHILD_DRAIN_S = 10.0, 40.0
+SWEEP_S, DISPATCH_S, TEND_S, BATCH_S = 0.25, 1.0, 0.25, 0.1
+THREAD_END_S, CHILD_DRAIN_S = 10.0, 40.0
+PARTS_S = 6.0
+"""So long after the death of a receiver the files that it had half written are removed."""
+SWEEP_NICE, WORK_NICE = 5, 10
+"""When cores are short, receiving goes before listing and listing before computing: a scanner waits for nobody."""
 RELOADABLE = {"quiet_seconds", "pipeline_limit_s", "retry_first_s", "retry_longest_s", "give_up_after_days"}
 """Keys of [node] that take effect at a reload; a change of any other needs a restart and is refused."""
 
 
 class Node:
-    """The process that holds the port: it receives, gathers, routes and dispatches, and never imports torch."""
+    """The process that holds everything together: others receive, derive and send; it lists, routes and dispatches."""
 
     def __init__(self, config: Config) -> None:
         """Raises ConfigFault when another node runs on the same data folder."""
         self._config = config
         self._stores = Stores.open(config)
-        name = f"node {socket.gethostname()} {config.data_folder}"
-        self._lock = take_lock(self._stores.database, self._stores.folder / "locks", name)
+        self._lock = take_file_lock(self._stores.folder / "locks", "node")
         if self._lock is None:
             raise ConfigFault(config.folder / "node.toml", "node.data_folder", "another node runs on it; stop it first")
         self._stores.files.sweep_parts()
@@ -49,46 +53,42 @@ class Node:
         self._reload_asked = threading.Event()
         self._children = children(config, config.data_folder / IN_FORCE)
         self._processes = Processes(self._children)
-        life = Life(self._living, lambda: self._receiver.open_associations, self._threads_live, lambda: self.port)
-        self._upkeep = Upkeep(lambda: self._config, self._stores.database, self._stores.files, life)
-        node = config.node
-        self._sweep = Sweep(lambda: self._config, self._stores, listed=self._upkeep.count_listed)
+        life = Life(self._living, lambda: self._reception.open_associations, self._threads_live, lambda: self.port)
+        self._upkeep = Upkeep(
+            lambda: self._config,
+            self._stores.database,
+            self._stores.files,
+            life,
+            forget_runs=self._engine.forget_finished,
+        )
+        self._sweep = Sweep(
+            lambda: self._config,
+            self._stores,
+            listed=self._upkeep.count_listed,
+            routed=lambda: self._dispatch.wake.set(),
+        )
         self._dispatch = Dispatcher(
             lambda: self._config, self._stores.database, self._engine, self._processes, self._sweep.tell
         )
-        self._receiver = Receiver(
-            ae_title=node.ae_title,
-            peers=config.peers,
-            files=self._stores.files,
-            arrived=self._arrived,
-            happened=self._sweep.tell,
-            maximum_associations=node.maximum_associations,
-            maximum_pdu=node.maximum_pdu,
-            idle_s=node.association_idle_s,
-            conflict_status=CONFLICT_STATUS[node.conflict_status],
-            has_room=self._upkeep.has_room,
-            receive_path=node.receive_path,
-            maximum_instance_bytes=node.maximum_instance_bytes,
-            deadlines=Deadlines(node.pdu_stall_s, node.pdu_limit_s, node.negotiation_s),
-        )
+        self._reception = Reception(config, tell=self._sweep.tell, arrived=self._arrived)
+        self._parts_at = time.monotonic() + PARTS_S
         self._threads: list[threading.Thread] = []
         self.port = 0
 
     def start(self) -> None:
-        """The port is open and everything runs. Raises ConfigFault when the port cannot be had."""
+        """An association is answered and everything runs. Raises ConfigFault when a port cannot be had."""
+        self.port = self._reception.open()  # first: nothing else begins when it is taken
         self._upkeep.start()
-        host, port = self._config.node.host, self._config.node.port
-        try:
-            self.port = self._receiver.start(host, port)
-        except OSError as fault:
-            why = f"cannot listen on {host}:{port} ({fault.strerror}); is another node or program on it?"
-            raise ConfigFault(self._config.folder / "node.toml", "node.port", why) from fault
         keep_in_force(self._config)
+        self._reception.start()
         self._processes.start()
+        self._reception.wait_until_answering()
+        self._dispatch.listen()
         self._arrived.set()
         for name, step, every_s, wake in (
             ("sweep", self._sweep_once, SWEEP_S, self._arrived),
-            ("dispatch", self._dispatch, DISPATCH_S, self._stop),
+            ("dispatch", self._dispatch, DISPATCH_S, self._dispatch.wake),
+            ("receivers", self._tend_receivers, TEND_S, self._reception.ended),
         ):
             thread = threading.Thread(target=self._repeat, args=(name, step, every_s, wake), name=name, daemon=True)
             thread.start()
@@ -96,9 +96,10 @@ class Node:
         notify("READY=1")
 
     def _living(self) -> dict[str, bool]:
-        """Which of the other processes live."""
+        """Which of the other processes live; those that receive, when they answer."""
         running = self._processes.process_ids()
-        return {child.executor_id: child.executor_id in running for child in self._children}
+        others = {child.executor_id: child.executor_id in running for child in self._children}
+        return {**self._reception.living(), **others}
 
     def _threads_live(self) -> bool:
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
@@ -115,13 +116,17 @@ class Node:
         """Drains: no new association, what is received is listed, running jobs end or are left for the next start."""
         notify("STOPPING=1")
         self._stop.set()
-        self._receiver.stop(drain_s=RECEIVER_DRAIN_S)
+        self._reception.stop()
         self._arrived.set()
+        self._dispatch.wake.set()
         for thread in self._threads:
-            thread.join(RECEIVER_DRAIN_S)
+            thread.join(THREAD_END_S)
+        ends_at = time.monotonic() + THREAD_END_S
         try:
-            self._sweep()
-        except DatabaseAway as fault:  # what arrived lies on disk and is listed at the next start
+            while self._sweep() and time.monotonic() < ends_at:
+                pass  # a long backlog is listed in portions
+            self._sweep.tidy()
+        except (DatabaseAway, StorageFull, OSError) as fault:  # it lies on disk and is listed at the next start
             LOG.error("node: not everything could be listed before the stop: %s", fault)
         self._processes.stop(drain_s=CHILD_DRAIN_S)
         self._upkeep.stop()
@@ -144,30 +149,46 @@ class Node:
             return
         self._config = new
         keep_in_force(new)
-        self._receiver.accept_peers(new.peers)
         self._dispatch.open_lanes()
         self._sweep.look_again()
+        self._reception.send_signal(signal.SIGHUP)
         self._processes.send_signal(signal.SIGHUP)
         LOG.info("config reloaded: %d rules, %d peers", len(new.rules), len(new.peers))
         self._sweep.tell("config reloaded", "", {"rules": len(new.rules), "peers": len(new.peers)})
 
     def _repeat(self, name: str, step: Callable[[], None], every_s: float, wake: threading.Event) -> None:
+        if name == "sweep":  # Linux: of this thread and those it starts
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + SWEEP_NICE)
         while not self._stop.is_set():
             wake.wait(every_s)
+            if wake is self._dispatch.wake:
+                wake.clear()
             if wake is self._arrived:
                 self._stop.wait(BATCH_S)  # what comes in this time is listed together
                 wake.clear()
             try:
                 step()
-            except Exception:  # a full disk or a database away: said loudly, and tried again
+            except DatabaseAway as fault:  # said in a line, and tried again until it is back
+                LOG.error("node: %s waits: %s", name, fault)
+                self._stop.wait(1.0)
+            except Exception:  # a full disk, say: said loudly, and tried again
                 LOG.exception("node: %s failed and is tried again", name)
                 self._stop.wait(1.0)
+
+    def _tend_receivers(self) -> None:
+        """On a thread of its own: a database that is away must not keep a receiver from starting again."""
+        if self._reception.tend():
+            self._parts_at = time.monotonic() + PARTS_S
+        if time.monotonic() >= self._parts_at:
+            self._parts_at = float("inf")
+            self._stores.files.sweep_parts(older_than_s=PARTS_S / 2)
 
     def _sweep_once(self) -> None:
         if self._reload_asked.is_set():
             self._reload_asked.clear()
             self.reload()
-        self._sweep()
+        if self._sweep():
+            self._arrived.set()  # more waits than one sweep lists
 
 
 def refuse_what_needs_a_restart(old: Config, new: Config) -> None:
@@ -175,15 +196,17 @@ def refuse_what_needs_a_restart(old: Config, new: Config) -> None:
     for key in sorted(set(type(new.node).model_fields) - RELOADABLE):
         if getattr(old.node, key) != getattr(new.node, key):
             raise ConfigFault("node.toml", f"node.{key}", "cannot change while the node runs; restart it")
-    if old.workers != new.workers:
-        raise ConfigFault("node.toml", "workers", "cannot change while the node runs; restart it")
+    for table in ("workers", "tls", "store"):
+        if getattr(old, table) != getattr(new, table):
+            raise ConfigFault("node.toml", table, "cannot change while the node runs; restart it")
 
 
 def children(config: Config, in_force: Path) -> list[Child]:
-    """The processes beside the one with the port: one worker per device, and one that sends."""
+    """The processes beside those that receive: one worker per device, and one that sends."""
     host, folder = socket.gethostname(), ("--config", str(in_force), "--relative-to", str(config.folder))
-    workers = [
-        Child(f"{host}/work-{index}", ("work", *folder, "--executor", f"{host}/work-{index}", "--device", one.device))
-        for index, one in enumerate(config.workers)
-    ]
+    workers = []
+    for index, one in enumerate(config.workers):
+        name = f"{host}/work-{index}"
+        words = ("work", *folder, "--executor", name, "--device", one.device)
+        workers.append(Child(name, words, nice=WORK_NICE))
     return [*workers, Child(f"{host}/send", ("send", *folder, "--executor", f"{host}/send"))]

@@ -1,173 +1,182 @@
-"""An association that we open: stored instances go out over it one by one, each with its answer."""
+"""C-STORE of stored instances to a peer: each as it is stored where the peer takes that, each with its answer."""
 
 from __future__ import annotations
 
 import logging
-import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from pydicom import FileDataset, dcmread
-from pynetdicom import AE, build_context, evt
-from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification
-
-from dicomnode.contexts import offered_contexts, wanted_syntaxes
-from dicomnode.errors import NoAssociation, PeerRejected, PeerUnreachable
+from dicomnode.call import Patience
+from dicomnode.contexts import MOST_CONTEXTS, WITH_PIXELS, wanted_syntaxes
+from dicomnode.errors import AssociationBroken, PeerRejected, PeerUnreachable
+from dicomnode.lines import Lines
+from dicomnode.negotiation import Offer
+from dicomnode.part10 import DataSet, ReadAhead, data_set_of, open_data_set, read_meta
 from dicomnode.peer import Peer
-from dicomnode.recode import recoded
-from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnode.recode import compressible, recoded
+from dicomnode.requestor import VERIFICATION_OFFER, OutgoingAssociation
+from dicomnode.tls import TlsIdentity
 from storage.deliveries import LedgerState, Result
 
 LOG = logging.getLogger(__name__)
-COMPRESSIBLE_BITS = (8, 16)
-COMPRESSIBLE_COLOURS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB")
-CONNECT_S, RESPONSE_S = 10.0, 60.0
-QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+MOST_BREAKS = 3
+"""How often a peer may break the association in one try; PACS are known to abort at one bad image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """An instance on its way out. compressible: it has pixels that our lossless encoders take."""
+    """An instance on its way out."""
 
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
     path: Path
-    compressible: bool = False
 
 
 def outbound(path: Path) -> Outbound:
-    """The instance in a Part 10 file, as its File Meta Information names it."""
-    header = dcmread(path, specific_tags=["BitsAllocated", "PhotometricInterpretation"], stop_before_pixels=True)
-    meta = header.file_meta
-    return Outbound(
-        str(meta.MediaStorageSOPInstanceUID),
-        str(meta.MediaStorageSOPClassUID),
-        str(meta.TransferSyntaxUID),
-        path,
-        # Bit-packed segments and float maps have other numbers of bits; documents have none.
-        compressible=header.get("BitsAllocated") in COMPRESSIBLE_BITS
-        and header.get("PhotometricInterpretation") in COMPRESSIBLE_COLOURS,
-    )
+    """The instance in a Part 10 file, as its File Meta Information names it.
+
+    Raises OSError and pydicom's InvalidDicomError for a file that is none.
+    """
+    meta = read_meta(path)
+    return Outbound(meta.sop_instance_uid, meta.sop_class_uid, meta.transfer_syntax_uid, path)
 
 
-def store_instances(peer: Peer, instances: Sequence[Outbound], *, ae_title: str) -> Iterator[Result]:
+def store_instances(
+    peer: Peer, instances: Sequence[Outbound], *, ae_title: str, lines: Lines | None = None
+) -> Iterator[Result]:
     """Sends the instances over one association and gives each answer as it comes.
 
-    Raises PeerUnreachable when there is no association or it breaks; what was not answered is then still missing.
+    lines: the associations that wait, one of which may serve; without them one is opened and released.
+    An instance at which the peer breaks the association is set aside and tried again after the others.
+    Raises PeerUnreachable when there is no association or it breaks too often; what was not answered is then still
+    missing. Raises PeerRejected when the peer takes none of it.
     """
-    if not instances:
-        return
-    offered = {(one.sop_class_uid, syntax) for one in instances for syntax in _ways_out(one, peer)}
-    association = open_association(peer, ae_title=ae_title, contexts=offered_contexts(offered))
+    with nullcontext(lines) if lines is not None else Lines(idle_s=0) as kept:
+        groups = _groups(instances, peer)
+        for group, offers in groups:
+            try:
+                yield from _store_group(group, peer, ae_title=ae_title, offers=offers, lines=kept)
+            except PeerRejected as fault:
+                if len(groups) == 1:
+                    raise
+                LOG.error("send: %s", fault)
+                yield from (Result(one.sop_instance_uid, LedgerState.REJECTED, None) for one in group)
+
+
+def _groups(instances: Sequence[Outbound], peer: Peer) -> list[tuple[list[Outbound], frozenset[Offer]]]:
+    """The instances in their order, with what is offered for them: nearly always all in one association."""
+    groups: list[tuple[list[Outbound], set[Offer]]] = []
+    for one in instances:
+        wanted = {(one.sop_class_uid, syntax) for syntax in _ways_out(one, peer)}
+        if not groups or len(groups[-1][1] | wanted) > MOST_CONTEXTS:
+            groups.append(([], set()))
+        groups[-1][0].append(one)
+        groups[-1][1].update(wanted)
+    return [(group, frozenset(offers)) for group, offers in groups]
+
+
+def _store_group(
+    group: Sequence[Outbound], peer: Peer, *, ae_title: str, offers: frozenset[Offer], lines: Lines
+) -> Iterator[Result]:
+    waiting, broke_at, given_up, ahead = deque(group), set[str](), None, ReadAhead()
+    line = lines.take(peer, ae_title=ae_title, offers=offers)
+    answered_before, breaks = line.answered, 0
     try:
-        for one in instances:
-            yield _store(association, one, peer)
-        association.release()
+        while waiting:
+            one = waiting.popleft()
+            try:
+                following = waiting[0].path if waiting else None
+                meanwhile = None if following is None else partial(ahead.read, following)
+                result = _store(line, one, peer, ahead, meanwhile)
+            except AssociationBroken as fault:
+                if answered_before and line.answered == answered_before:
+                    LOG.info("send: %s; it had waited for this delivery, a new association takes its place", fault)
+                    waiting.appendleft(one)
+                else:
+                    LOG.warning("send: %s; break %d of this try", fault, breaks := breaks + 1)
+                    if breaks >= MOST_BREAKS:
+                        raise
+                    if one.sop_instance_uid in broke_at:
+                        given_up = fault
+                    else:
+                        broke_at.add(one.sop_instance_uid)
+                        waiting.append(one)  # after the others: they are not held up by it
+                if waiting:
+                    line = _opened_anew(peer, ae_title=ae_title, offers=offers, lines=lines)
+                    answered_before = 0
+                continue
+            yield result
     finally:
-        if association.is_established:
-            association.abort()
+        lines.give_back(line, peer, ae_title=ae_title)
+    if given_up is not None:
+        raise given_up
 
 
-def open_association(peer: Peer, *, ae_title: str, contexts: Sequence[Any]) -> Association:
-    """An association with the peer.
-
-    Raises NoAssociation saying how it was refused, PeerRejected when the peer takes none of the contexts.
-    """
-    entity = AE(ae_title)
-    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.connection_timeout, entity.acse_timeout = CONNECT_S, CONNECT_S
-    entity.dimse_timeout, entity.network_timeout = RESPONSE_S, RESPONSE_S
-    where = f"{peer.ae_title} at {peer.host}:{peer.port}"
+def _opened_anew(peer: Peer, *, ae_title: str, offers: frozenset[Offer], lines: Lines) -> OutgoingAssociation:
+    """A new association in the place of one that broke; a peer that now takes nothing has taken something before."""
     try:
-        association = entity.associate(
-            peer.host,
-            peer.port,
-            contexts=list(contexts),
-            ae_title=peer.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
-        )
-    except OSError as fault:  # a host name that cannot be resolved, among others
-        raise NoAssociation(f"{where} cannot be reached: {fault.strerror or fault}") from fault
-    if association.is_established:
-        _keep_responses_for_the_sender(association)
-        return association
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        raise NoAssociation(f"{where} rejected the association: {answer.result_str}, {answer.reason_str}")
-    if association.acceptor.primitive is not None and association.rejected_contexts:
-        raise PeerRejected(f"{where} accepts none of the offered SOP classes and transfer syntaxes")
-    raise NoAssociation(f"{where} cannot be reached; is it running, and are host and port right?")
-
-
-def _send_at_once(event: evt.Event) -> None:
-    """Small writes leave at once and are acknowledged at once: against a peer with Nagle on this is 2-4 x faster."""
-    connection = event.assoc.dul.socket.socket
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if QUICKACK is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
-
-
-def _keep_responses_for_the_sender(association: Association) -> None:
-    """pynetdicom's reactor can take a response that a sender waits for (seen under CPU load): it puts it back."""
-    dimse, checkpoint = association.dimse, association._reactor_checkpoint
-    take = dimse.get_msg
-
-    def get_msg(block: bool = False) -> Any:
-        if block:
-            return take(block=True)
-        if not checkpoint.is_set():
-            return None, None
-        taken = take(block=False)
-        if taken[1] is not None and not checkpoint.is_set():
-            dimse.msg_queue.put(taken)
-            return None, None
-        return taken
-
-    dimse.get_msg = get_msg
+        return lines.open(peer, ae_title=ae_title, offers=offers)
+    except PeerRejected as fault:
+        raise PeerUnreachable(str(fault)) from fault
 
 
 def _ways_out(one: Outbound, peer: Peer) -> tuple[str, ...]:
-    return wanted_syntaxes(one.transfer_syntax_uid, compressible=one.compressible, compression=peer.compression)
+    """The transfer syntaxes to offer; whether its pixels allow the compressed ones is looked at when it matters."""
+    return wanted_syntaxes(
+        one.transfer_syntax_uid, compressible=one.sop_class_uid in WITH_PIXELS, compression=peer.compression
+    )
 
 
-def _store(association: Association, one: Outbound, peer: Peer) -> Result:
-    contexts = [cx for cx in association.accepted_contexts if cx.abstract_syntax == one.sop_class_uid]
-    accepted = {str(cx.transfer_syntax[0]) for cx in contexts}
-    if QUICKACK is not None:
-        association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
-    try:
-        message = _encoded_for(one, [syntax for syntax in _ways_out(one, peer) if syntax in accepted])
-    except PeerRejected as fault:
-        LOG.error("send: %s cannot be given to %s: %s", one.sop_instance_uid, peer.name, fault)
-        return Result(one.sop_instance_uid, LedgerState.REJECTED, None)
-    try:
-        status = association.send_c_store(message)
-    except RuntimeError as fault:  # pynetdicom: the association is gone
-        raise PeerUnreachable(f"{peer.ae_title} ended the association") from fault
-    code = status.get("Status")
-    if code is None:
-        raise PeerUnreachable(f"{peer.ae_title} did not answer or broke the association at {one.sop_instance_uid}")
+def _store(
+    line: OutgoingAssociation, one: Outbound, peer: Peer, ahead: ReadAhead, meanwhile: Callable[[], None] | None
+) -> Result:
+    ways = [syntax for syntax in _ways_out(one, peer) if (one.sop_class_uid, syntax) in line.contexts]
+    if ways[:1] == [one.transfer_syntax_uid]:
+        with ahead.open(one.path) as data_set:
+            code = line.store(_checked(data_set, one, one.transfer_syntax_uid), meanwhile=meanwhile)
+    else:
+        try:
+            code = _store_recoded(line, one, peer, ways)
+        except PeerRejected as fault:
+            LOG.error("send: %s cannot be given to %s: %s", one.sop_instance_uid, peer.name, fault)
+            return Result(one.sop_instance_uid, LedgerState.REJECTED, None)
     return Result(one.sop_instance_uid, ledger_state(code), code)
 
 
-def _encoded_for(one: Outbound, syntaxes: Sequence[str]) -> Path | FileDataset:
-    """What to send: the stored file, or the first of the transfer syntaxes that keeps its pixels exactly."""
+def _store_recoded(line: OutgoingAssociation, one: Outbound, peer: Peer, ways: Sequence[str]) -> int:
+    """Sent in the first of the transfer syntaxes that keeps its pixels exactly."""
+    can = compressible(one.path)
+    exact = wanted_syntaxes(one.transfer_syntax_uid, compressible=can, compression=peer.compression)
     faults = ["the peer takes it in none of the transfer syntaxes that we can make without loss"]
-    for syntax in syntaxes:
+    for syntax in ways:
+        if syntax not in exact:
+            continue
         if syntax == one.transfer_syntax_uid:
-            return one.path
+            with open_data_set(one.path) as data_set:
+                return line.store(_checked(data_set, one, syntax))
         try:
-            return recoded(one.path, syntax)
+            content = recoded(one.path, syntax)
         except PeerRejected as fault:
             LOG.warning("send: %s", fault)
             faults.insert(0, str(fault))
+        else:
+            return line.store(_checked(data_set_of(content), one, syntax))
     raise PeerRejected(faults[0])
+
+
+def _checked(data_set: DataSet, one: Outbound, transfer_syntax_uid: str) -> DataSet:
+    """The data set, once it is known to be that instance in that encoding. Raises ValueError otherwise."""
+    meta = data_set.meta
+    found = (meta.sop_instance_uid, meta.sop_class_uid, meta.transfer_syntax_uid)
+    if found != (one.sop_instance_uid, one.sop_class_uid, transfer_syntax_uid):
+        raise ValueError(f"the file of {one.sop_instance_uid} holds another instance than it did, or in another form")
+    return data_set
 
 
 def ledger_state(status: int) -> LedgerState:
@@ -181,13 +190,16 @@ def ledger_state(status: int) -> LedgerState:
     return LedgerState.REJECTED
 
 
-def echo_peer(peer: Peer, *, ae_title: str) -> float:
-    """Seconds the peer took to answer C-ECHO; raises PeerUnreachable when it did not."""
-    association = open_association(peer, ae_title=ae_title, contexts=[build_context(Verification)])
+def echo_peer(
+    peer: Peer, *, ae_title: str, identity: TlsIdentity | None = None, patience: Patience | None = None
+) -> float:
+    """Seconds the peer took to answer C-ECHO; raises PeerUnreachable when it did not, PeerRejected when it will not."""
+    offers = frozenset({VERIFICATION_OFFER})
+    association = OutgoingAssociation.open(peer, ae_title=ae_title, offers=offers, identity=identity, patience=patience)
     begun = time.monotonic()
-    status = association.send_c_echo()
-    took = time.monotonic() - begun
+    status = association.echo()
+    took_s = time.monotonic() - begun
     association.release()
-    if status.get("Status") != 0x0000:
+    if status != 0x0000:
         raise PeerUnreachable(f"{peer.ae_title} did not answer C-ECHO with success")
-    return took
+    return took_s

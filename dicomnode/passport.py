@@ -83,7 +83,7 @@ def build_passport(
 
     facts: those that the series was derived with. audit_head: the chain's last hash before the row that will hold
     this body's hash. headers: SOP Instance UID -> `header_sha256` of what was made; an instance without one can later
-    be known again by its bytes only. Reads the source files.
+    be known again by its bytes only. Reads the source files whose pixels were not read as those of single images.
     """
     return {
         "format": {"name": FORMAT, "version": FORMAT_VERSION},
@@ -128,22 +128,33 @@ def _plain(value: object) -> Any:
 
 def _source_entries(images: Sequence[SourceImage]) -> list[dict[str, Any]]:
     frames: dict[Path, list[int]] = {}
-    uids: dict[Path, str] = {}
+    of_path: dict[Path, SourceImage] = {}
     for image in images:
         frames.setdefault(image.path, []).extend([image.frame] if image.frame else [])
-        uids[image.path] = image.sop_instance_uid
-    return [_source_entry(path, uids[path], listed) for path, listed in frames.items()]
+        of_path[image.path] = image
+    return [_source_entry(of_path[path], listed) for path, listed in frames.items()]
 
 
-def _source_entry(path: Path, uid: str, frames: list[int]) -> dict[str, Any]:
-    content = path.read_bytes()
-    entry = {
-        "sop_instance_uid": uid,
+def _source_entry(image: SourceImage, frames: list[int]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"sop_instance_uid": image.sop_instance_uid, **_hashes(image)}
+    return entry | ({"frames": sorted(frames)} if frames else {})
+
+
+def _hashes(image: SourceImage) -> dict[str, str | None]:
+    """Of the image's file, as it was when its pixels were read, or else as it is."""
+    known = image.fingerprint
+    if known is not None:
+        return {
+            "sha256": known.file_sha256,
+            "header_sha256": known.header_sha256,
+            "pixel_sha256": known.pixel_sha256,
+        }
+    content = image.path.read_bytes()
+    return {
         "sha256": hashlib.sha256(content).hexdigest(),
         "header_sha256": header_sha256(dcmread(BytesIO(content), stop_before_pixels=True)),
         "pixel_sha256": pixel_sha256(dcmread(BytesIO(content))),
     }
-    return entry | ({"frames": sorted(frames)} if frames else {})
 
 
 def _derived_entry(instance: Instance, pixels: Mapping[str, str | None], headers: Mapping[str, str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def first_uids(first: memoryview, transfer_syntax_uid: str) -> dict[str, str] | 
         uids = {keyword: values[tag].rstrip(b"\0 ").decode("ascii") for tag, keyword in NEEDED.items()}
     except (KeyError, ValueError, struct.error, zlib.error):
         return None
-    return uids if all(len(uid) <= 64 and UID_FORM.fullmatch(uid) for uid in uids.values()) else None
+    return uids if all(_is_uid(uid) for uid in uids.values()) else None
 
 
 def _walk(data: memoryview, *, order: str, implicit: bool) -> dict[int, bytes]:
@@ -122,6 +122,15 @@ def _inflated(deflated: bytes) -> bytes:
 
 def _uid(head: Dataset, keyword: str) -> str:
     value = str(head.get(keyword, ""))
-    if len(value) > 64 or not UID_FORM.fullmatch(value):
+    if not _is_uid(value):
         raise DatasetUnfit(f"{keyword} is absent or not a UID; the sender must be corrected")
     return value
+
+
+def _is_uid(value: str) -> bool:
+    return len(value) <= 64 and UID_FORM.fullmatch(value) is not None
+
+
+def shown_uid(value: str) -> str:
+    """A peer's word for log and audit: what is no UID may be anything, a name too, and is not repeated."""
+    return value if _is_uid(value) else "(no UID)"

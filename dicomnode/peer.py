@@ -62,11 +62,29 @@ class PeerTable(BaseModel):
         description="How images are sent where the peer takes it, always lossless; "
         "none: uncompressed, and compressed only for a peer that takes nothing else.",
     )
+    associations: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="How many associations to the peer may be open at once; more send several series side by side.",
+    )
     declare_character_set: str = Field(
         default="",
         pattern=r"^(ISO_IR [0-9]{1,3}|GB18030|GBK)?$",
         description="SpecificCharacterSet that derived images declare when this peer's images hold other than ASCII "
         'and declare none, e.g. "ISO_IR 100"; empty: they stay as they came.',
+    )
+    tls: bool = Field(
+        default=False,
+        description="true: we call the peer over TLS, and it may call us over TLS only; needs a [tls] table.",
+    )
+    tls_name: str = Field(
+        default="", description="Host name that the peer's server certificate bears; empty: what stands in host."
+    )
+    certificate_names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)] = Field(
+        default=(),
+        description="Names (common name or alternative name), one of which the certificate must bear with which the "
+        "peer calls; empty: any certificate that our authorities signed. Needs tls = true.",
     )
 
 
@@ -79,6 +97,15 @@ class Peer(PeerTable):
     def reachable(self) -> bool:
         """Whether we know where it listens, so that series can be sent to it."""
         return bool(self.host and self.port)
+
+    @property
+    def certificate_host(self) -> str:
+        """The host name that its server certificate must bear when we call it over TLS."""
+        return self.tls_name or self.host
+
+    def shows(self, names: frozenset[str]) -> bool:
+        """Whether a certificate with these names (in small letters) is one with which the peer may call."""
+        return not self.certificate_names or any(name.strip().lower() in names for name in self.certificate_names)
 
     def calls_from(self, address: str) -> bool:
         """Whether the peer may call from that address; what is no address is refused when networks are given."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
@@ -23,16 +24,19 @@ from dicomnode.source_image import UNREADABLE, FramePixels, SourceImage
 
 Stored = NDArray[np.int_] | NDArray[np.uint16] | NDArray[np.int16]
 AIR_HU = -1024.0
+PIXEL_DATA = b"\xe0\x7f\x10\x00"
+ROWS_AT_ONCE = 64
+"""Of a slice, so that what is computed of them stays in the processor's cache."""
 
 
-def stored_pixels(image: SourceImage) -> tuple[Dataset, Stored]:
+def stored_pixels(image: SourceImage, content: bytes | None = None) -> tuple[Dataset, Stored]:
     """The header with the stored values, (rows, columns), of one image; every loss of data is refused, never filled.
 
-    Of a multi-frame file only the frame's own part is read.
+    content: of the image's file, where it was read already. Of a multi-frame file only the frame's own part is read.
     """
     place = image.frame_pixels
     try:
-        dataset, stored = _single(image) if place is None else (image.dataset, _frame(image, place))
+        dataset, stored = _single(image, content) if place is None else (image.dataset, _frame(image, place))
     except UNREADABLE as fault:
         raise _undecodable(image, fault) from fault
     if stored.shape != (dataset.Rows, dataset.Columns):
@@ -40,8 +44,30 @@ def stored_pixels(image: SourceImage) -> tuple[Dataset, Stored]:
     return dataset, stored
 
 
-def _single(image: SourceImage) -> tuple[Dataset, Stored]:
-    dataset = dcmread(image.path)
+def native_pixels(image: SourceImage, content: bytes) -> memoryview | None:
+    """The bytes of a single-frame image's pixels where they lie plainly in its file; None where they do not.
+
+    Plainly: native, little endian, and as many as the header wants.
+    """
+    at, syntax = image.pixels_at, UID(image.transfer_syntax_uid)
+    if at < 0 or syntax.is_encapsulated or not syntax.is_little_endian:
+        return None
+    head = content[at : at + (8 if syntax.is_implicit_VR else 12)]
+    if head[:4] != PIXEL_DATA or (not syntax.is_implicit_VR and head[4:8] != b"OW\0\0"):
+        return None
+    length, begin = int.from_bytes(head[-4:], "little"), at + len(head)
+    dataset = image.dataset
+    is_whole = length == dataset.Rows * dataset.Columns * 2 and begin + length <= len(content)
+    return memoryview(content)[begin : begin + length] if is_whole else None
+
+
+def _single(image: SourceImage, content: bytes | None) -> tuple[Dataset, Stored]:
+    plain = None if content is None else native_pixels(image, content)
+    if plain is not None:
+        options = as_pixel_options(image.dataset, number_of_frames=1, pixel_keyword="PixelData", pixel_vr="OW")
+        stored, _ = get_decoder(UID(image.transfer_syntax_uid)).as_array(bytes(plain), raw=True, **options)
+        return image.dataset, stored
+    dataset = dcmread(image.path if content is None else BytesIO(content))
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     if "PixelData" not in dataset:
         raise SeriesUnusable("no-pixel-data", f"{_named(image)} has no PixelData; send it again")
@@ -142,7 +168,9 @@ def real_values(dataset: Dataset, stored: Stored, image: SourceImage) -> NDArray
         return looked_up
     if image.slope == 1.0 and image.intercept == 0.0:
         return stored.astype(np.float32)
-    scaled: NDArray[np.float32] = (stored * np.float64(image.slope) + image.intercept).astype(np.float32)
+    scaled = np.empty(stored.shape, np.float32)
+    for row in range(0, len(stored), ROWS_AT_ONCE):
+        scaled[row : row + ROWS_AT_ONCE] = stored[row : row + ROWS_AT_ONCE] * np.float64(image.slope) + image.intercept
     return scaled
 
 

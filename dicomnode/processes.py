@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,10 +19,20 @@ QUICK_DEATH_S, LONGEST_PAUSE_S = 20.0, 30.0
 
 @dataclass(slots=True)
 class Child:
-    """One process of the node. `executor_id` is its name in the jobs and in the lock."""
+    """One process of the node. `executor_id` is its name in the jobs and in the lock.
+
+    nice: how much it stands back behind the others when cores are short (nice(2)).
+    descriptors: open files of the node that it has too, under the same numbers.
+    hear: called on a thread of its own, for each life anew, with the descriptor from which what the child tells can
+    be read; the child hears of its end of the pipe by `--tell-fd`. It must read to the end and close it.
+    """
 
     executor_id: str
     arguments: tuple[str, ...]
+    nice: int = 0
+    descriptors: tuple[int, ...] = ()
+    hear: Callable[[int], None] | None = None
+    longest_pause_s: float = LONGEST_PAUSE_S
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     began_at: datetime | None = None
@@ -59,7 +69,7 @@ class Processes:
                 lived = time.monotonic() - child.started_at
                 child.quick_deaths = child.quick_deaths + 1 if lived < QUICK_DEATH_S else 0
                 # A first quick death is an accident; the next ones wait 1, 2, 4 ... 30 s.
-                pause = min(2.0 ** (child.quick_deaths - 2), LONGEST_PAUSE_S) if child.quick_deaths > 1 else 0.0
+                pause = min(2.0 ** (child.quick_deaths - 2), child.longest_pause_s) if child.quick_deaths > 1 else 0.0
                 child.process, child.start_after = None, time.monotonic() + pause
                 noticed.append(f"{child.executor_id} ended ({describe_exit(code)}) and starts again in {pause:g} s")
                 if pause == 0.0:
@@ -107,10 +117,30 @@ class Processes:
         return {name: child.process.pid for name, child in self._children.items() if child.process is not None}
 
     def _spawn(self, child: Child) -> None:
-        child.process = subprocess.Popen(
-            [sys.executable, "-m", "dicomnode", *child.arguments], stdin=subprocess.PIPE, start_new_session=True
+        if child.hear is None:
+            self._start(child, *child.arguments)
+            return
+        hears, tells = os.pipe()
+        try:
+            self._start(child, *child.arguments, "--tell-fd", str(tells), beside=(tells,))
+        except OSError:
+            os.close(hears)
+            raise
+        finally:
+            os.close(tells)
+        threading.Thread(target=child.hear, args=(hears,), name=f"hear {child.executor_id}", daemon=True).start()
+
+    def _start(self, child: Child, *arguments: str, beside: tuple[int, ...] = ()) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dicomnode", *arguments],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=(*child.descriptors, *beside),
         )
-        child.started_at, child.began_at = time.monotonic(), datetime.now(UTC)
+        if child.nice:
+            # It has one thread yet; those it will make stand back as this one does (setpriority(2), Notes).
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + child.nice)
+        child.process, child.started_at, child.began_at = process, time.monotonic(), datetime.now(UTC)
 
 
 def describe_exit(code: int) -> str:

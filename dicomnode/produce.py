@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from io import BytesIO
 from itertools import groupby
@@ -14,7 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicomnode.derive import derive_frames
-from dicomnode.derived_instance import DerivedInstance
+from dicomnode.derived_instance import DerivedInstance, Described
 from dicomnode.errors import SeriesUnusable
 from dicomnode.fingerprints import header_sha256, pixel_sha256
 from dicomnode.handling import Handling
@@ -30,7 +32,9 @@ from storage.catalog import Instance
 from storage.jobs import Job
 
 Keep = Callable[[DerivedInstance], str]
-"""Makes an instance durable and gives the SHA-256 of its file."""
+"""Makes an instance durable and gives the SHA-256 of its file; several threads may call it at once."""
+KEEPERS, MOST_UNKEPT = 2, 8
+"""How many threads keep instances, and how many instances wait for them in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,9 +153,9 @@ def _derive_group(
     made = _Made([], [], {}, {}, [])
     frames = [(outcome, images) for _, outcome, images in done]
     clipped = 0
-    for instance in derive_frames(frames, pipeline.card, job=facts):
+    for instance, kept in _each_kept(derive_frames(frames, pipeline.card, job=facts), keep):
         clipped += instance.clipped_voxels
-        made.images.append(_kept(instance, made, job, keep))
+        made.images.append(_listed(instance, kept, made, job))
         if handling.also:  # read anew: what stands beside copies texts that nobody has decoded yet
             made.undecoded.append(dcmread(BytesIO(instance.content), stop_before_pixels=True))
     notes = _notes(group, [outcome for _, outcome, _ in done], clipped)
@@ -167,6 +171,44 @@ def _derive_group(
         measurements=_measurements([outcome for _, outcome, _ in done]),
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """SHA-256 (hex) of a durable instance's file and of its pixels."""
+
+    file_sha256: str
+    pixel_sha256: str | None
+
+
+def _each_kept(instances: Iterator[DerivedInstance], keep: Keep) -> Iterator[tuple[DerivedInstance, _Kept]]:
+    """Each instance in its order once it is durable; while the disk takes some, the next ones are made.
+
+    A fault of keeping one is raised before any that comes later in the order, also one of making.
+    """
+    waiting: deque[tuple[DerivedInstance, Future[_Kept]]] = deque()
+    with ThreadPoolExecutor(KEEPERS, thread_name_prefix="keep") as keepers:
+        try:
+            for instance in instances:
+                waiting.append((instance, keepers.submit(_keep, instance, keep)))
+                if len(waiting) > MOST_UNKEPT:
+                    earlier, future = waiting[0]
+                    yield earlier, future.result()
+                    waiting.popleft()
+        except Exception:
+            for _, future in waiting:
+                future.result()
+            raise
+        for instance, future in waiting:
+            yield instance, future.result()
+
+
+def _keep(instance: DerivedInstance, keep: Keep) -> _Kept:
+    described = instance.described
+    if described is None:
+        return _Kept(keep(instance), pixel_sha256(dcmread(BytesIO(instance.content))))
+    pixels = memoryview(instance.content)[-described.pixel_bytes :]
+    return _Kept(keep(instance), hashlib.sha256(pixels).hexdigest())
 
 
 def _derive_beside(
@@ -192,16 +234,22 @@ def _derive_beside(
         derivation = Derivation(source, outcome, card, images, headers, facts, part=frame)
         for companion in derive_companions(handling.also, derivation):
             for instance in companion.instances:
-                made.beside.append(_kept(instance, made, job, keep))
+                made.beside.append(_listed(instance, _keep(instance, keep), made, job))
             notes += [companion.why_left_out] if companion.why_left_out else []
     return notes
 
 
-def _kept(instance: DerivedInstance, made: _Made, job: Job, keep: Keep) -> Instance:
-    """What the catalogue will hold of an instance that is durable now; its fingerprints are noted for the passport."""
-    dataset = dcmread(BytesIO(instance.content))
-    made.headers[instance.sop_instance_uid] = header_sha256(dataset)
-    made.pixels[instance.sop_instance_uid] = pixel_sha256(dataset)
+def _listed(instance: DerivedInstance, kept: _Kept, made: _Made, job: Job) -> Instance:
+    """What the catalogue will hold of an instance that is durable now; its fingerprints are noted for the passport.
+
+    What the gate has read of the file is not read again.
+    """
+    described = instance.described
+    if described is None:
+        dataset = dcmread(BytesIO(instance.content))
+        described = Described(header_values(dataset), header_sha256(dataset), 0)
+    made.headers[instance.sop_instance_uid] = described.header_sha256
+    made.pixels[instance.sop_instance_uid] = kept.pixel_sha256
     return Instance(
         sop_instance_uid=instance.sop_instance_uid,
         sop_class_uid=instance.sop_class_uid,
@@ -210,9 +258,9 @@ def _kept(instance: DerivedInstance, made: _Made, job: Job, keep: Keep) -> Insta
         study_instance_uid=job.study_instance_uid,
         peer="",
         received_at=job.created_at,
-        sha256=keep(instance),
+        sha256=kept.file_sha256,
         size_bytes=len(instance.content),
-        header=header_values(dataset),
+        header=described.header,
     )
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
@@ -16,9 +17,10 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from dicomnode.iods import CONTRIBUTING_EQUIPMENT, tags
 from dicomnode.patient_position import code_item
-from dicomnode.source_image import SourceImage
+from dicomnode.source_image import SourceImage, tag_of
 from dicomnode.stored_values import SIGNED_16, UNSIGNED_12
 from dicomnode.uids import CODING_SCHEME, MANUFACTURER, NODE_VERSION, device_uid
+from dicomnode.verbatim import Element, items_element, made_element, raw_element
 from inference.pipeline import Card
 
 UNKNOWN = "Unknown"
@@ -196,23 +198,28 @@ def coding_schemes(image: SourceImage) -> DicomSequence:
     return DicomSequence([*others, ours])
 
 
-def source_image_item(image: SourceImage) -> Dataset:
-    """A source image that a derived slice was made of (C13)."""
-    item = _reference(image)
-    if image.frame:
-        item.ReferencedFrameNumber = image.frame
-    item.SpatialLocationsPreserved = "YES"
-    item.PurposeOfReferenceCodeSequence = _codes(SOURCE_IMAGE)
-    return item
+def source_images(images: Sequence[SourceImage]) -> Element:
+    """SourceImageSequence: the source images that a derived slice was made of (C13)."""
+    return items_element(tag_of("SourceImageSequence"), map(_source_image, images))
 
 
-def referenced_series(images: Sequence[SourceImage]) -> DicomSequence:
-    """Exactly what is referenced, each instance once, under its series (C14)."""
-    item = Dataset()
-    item.SeriesInstanceUID = images[0].text("SeriesInstanceUID")
+def _source_image(image: SourceImage) -> list[Element]:
+    frame = [made_element(tag_of("ReferencedFrameNumber"), image.frame)] if image.frame else []
+    preserved = made_element(tag_of("SpatialLocationsPreserved"), "YES")
+    return [*_reference(image), *frame, preserved, _purpose(SOURCE_IMAGE)]
+
+
+@cache
+def _purpose(code: tuple[str, str, str]) -> Element:
+    return made_element(tag_of("PurposeOfReferenceCodeSequence"), _codes(code))
+
+
+def referenced_series(images: Sequence[SourceImage]) -> Element:
+    """ReferencedSeriesSequence: exactly what is referenced, each instance once, under its series (C14)."""
     once = {image.sop_instance_uid: image for image in images}
-    item.ReferencedInstanceSequence = DicomSequence([_reference(image) for image in once.values()])
-    return DicomSequence([item])
+    instances = items_element(tag_of("ReferencedInstanceSequence"), map(_reference, once.values()))
+    series = raw_element(tag_of("SeriesInstanceUID"), "UI", images[0].text("SeriesInstanceUID").encode("ascii"))
+    return items_element(tag_of("ReferencedSeriesSequence"), [[series, instances]])
 
 
 def related_series(image: SourceImage, card: Card) -> DicomSequence:
@@ -233,7 +240,9 @@ def _corrects_attenuation(related: Dataset, image: SourceImage) -> bool:
     ] == [FOR_ATTENUATION.encode()]
 
 
-def _reference(image: SourceImage) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.text("SOPClassUID"), image.sop_instance_uid
-    return item
+def _reference(image: SourceImage) -> list[Element]:
+    uid = image.sop_instance_uid.encode("ascii")
+    return [
+        made_element(tag_of("ReferencedSOPClassUID"), image.text("SOPClassUID")),
+        raw_element(tag_of("ReferencedSOPInstanceUID"), "UI", uid),
+    ]

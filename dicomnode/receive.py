@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from dicomnode.fast_pdu import PduFault, StoreRequest
 from dicomnode.fast_server import FastServer, PlainServer, open_listener
 from dicomnode.fast_store import Deadlines
 from dicomnode.incoming import Incoming
+from dicomnode.peek import shown_uid
 from dicomnode.peer import Peer
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.errors import InstanceConflict, StorageFull
@@ -33,8 +35,8 @@ Happening = Callable[[str, str, Mapping[str, Any]], None]
 """Told of what the audit must know: (event, peer, details)."""
 ReceivePath = Literal["fast", "plain"]
 
-REFUSAL_ROW_S = 60.0
-LOOK_S = 0.1
+REFUSAL_ROW_S, MOST_REFUSAL_ROWS = 60.0, 100
+LOOK_S, ABORT_S = 0.1, 3.0
 LONGEST_INSTANCE = 4 << 30
 PERMANENT, TRANSIENT = (0x01, 0x01), (0x02, 0x03)
 """PS3.8 Table 9-21: rejected permanent by the service user; rejected transient by the provider (presentation)."""
@@ -64,7 +66,7 @@ class _Caller:
 
 
 class Receiver:
-    """The C-ECHO and C-STORE provider on one port."""
+    """The C-ECHO and C-STORE provider, on one port or on two: one without TLS and one over TLS."""
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Receiver:
         idle_s: float,
         conflict_status: int = DUPLICATE,
         has_room: Callable[[], bool] = lambda: True,
+        has_place: Callable[[], bool] = lambda: True,
         receive_path: ReceivePath = "fast",
         maximum_instance_bytes: int = LONGEST_INSTANCE,
         deadlines: Deadlines | None = None,
@@ -86,11 +89,12 @@ class Receiver:
         """arrived: set after each kept instance, so that the catalogue looks at once.
 
         conflict_status: the answer to an instance that is here with another data set.
-        has_room: whether the disk has room for more; asked of every association request.
+        has_room: whether the disk has room for more; has_place: whether other processes at the same port leave a
+        place for one more association. Both are asked of every association request.
         receive_path: fast streams a data set from the socket to its file; plain is pynetdicom's own way.
         deadlines: those of the fast path; the plain one knows only that of the negotiation.
         """
-        self._has_room = has_room
+        self._has_room, self._has_place = has_room, has_place
         self._receive_path, self._maximum_bytes = receive_path, maximum_instance_bytes
         self._deadlines = deadlines or Deadlines()
         self._statuses = {**FAULT_STATUS, InstanceConflict: conflict_status}
@@ -103,8 +107,9 @@ class Receiver:
         self._entity.acse_timeout = self._deadlines.negotiation_s
         self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        self._server: Any = None
-        self._quiet_until: dict[tuple[str, str], float] = {}
+        self._servers: list[Any] = []
+        self._quiet_until: dict[tuple[str, str, str], float] = {}
+        self._refusals = threading.Lock()
         self._callers: WeakKeyDictionary[Any, _Caller] = WeakKeyDictionary()
 
     def accept_peers(self, peers: Mapping[str, Peer]) -> None:
@@ -115,16 +120,26 @@ class Receiver:
         """The port listened on (`port`, or a free one where it is 0). Raises OSError when it cannot be had."""
         return self.serve(open_listener(host, port))
 
-    def serve(self, listener: socket.socket) -> int:
-        """Accepts at a listening socket, which may be shared with other processes; the port it is bound to."""
+    def serve(self, listener: socket.socket, *, tls: ssl.SSLContext | None = None) -> int:
+        """Accepts at a listening socket, which may be shared with other processes; the port it is bound to.
+
+        tls: who calls there must speak TLS. Limits and `stop` are for all that is served together.
+        """
+        if tls is not None and self._receive_path != "fast":
+            raise ValueError("only the fast receive path speaks TLS")
         handlers = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_RELEASED, self._on_end, ["association released"]),
             (evt.EVT_ABORTED, self._on_end, ["association aborted"]),
         ]
-        fast = {"deadlines": self._deadlines, "open_store": self._open_store}
-        self._server = self._entity.make_server(
+        fast = {
+            "deadlines": self._deadlines,
+            "open_store": self._open_store,
+            "tls": tls,
+            "refused": lambda address, reason: self._tell_refusal("", address, reason),
+        }
+        server = self._entity.make_server(
             listener.getsockname()[:2],
             evt_handlers=handlers,
             contexts=accepted_contexts(),
@@ -132,30 +147,45 @@ class Receiver:
             listener=listener,
             **(fast if self._receive_path == "fast" else {}),
         )
-        self._entity._servers.append(self._server)
+        self._entity._servers.append(server)
+        self._servers.append(server)
         port = int(listener.getsockname()[1])
-        threading.Thread(target=self._server.serve_forever, args=(LOOK_S,), name=f"receive {port}", daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(LOOK_S,), name=f"receive {port}", daemon=True).start()
         return port
+
+    def renew_tls(self, tls: ssl.SSLContext) -> None:
+        """From now on connections over TLS begin with this one; those that are open stay."""
+        for server in self._servers:
+            if getattr(server, "tls", None) is not None:
+                server.tls = tls
 
     def stop(self, *, drain_s: float) -> None:
         """No new association is accepted; those open have `drain_s` seconds to end, then they are aborted."""
-        if self._server is None:
-            return
-        self._server.shutdown()
-        open_ones = list(self._server.active_associations)
+        for server in self._servers:
+            server.shutdown()
+        open_ones = self._associations()
         deadline = time.monotonic() + drain_s
         while any(one.is_alive() and one.is_established for one in open_ones) and time.monotonic() < deadline:
             time.sleep(0.05)
-        for one in open_ones:
-            if one.is_alive():
-                one.abort()
-        self._server = None
+        # Together, because an abort waits up to a second for the peer to read it.
+        aborting = [threading.Thread(target=one.abort, daemon=True) for one in open_ones if one.is_alive()]
+        for thread in aborting:
+            thread.start()
+        for thread in aborting:
+            thread.join(ABORT_S)
+        self._servers.clear()
 
     @property
     def open_associations(self) -> int:
-        """How many associations are open now."""
-        server = self._server
-        return 0 if server is None else sum(bool(one.is_established) for one in server.active_associations)
+        """How many associations are open now, also those that were accepted and are just being told so."""
+        accepted = (reference() for reference in self._callers.keyrefs())
+        return sum(
+            one is not None and one.is_alive() and not (one.is_released or one.is_aborted or one.is_rejected)
+            for one in accepted
+        )
+
+    def _associations(self) -> list[Any]:
+        return [one for server in list(self._servers) for one in server.active_associations]
 
     def _on_requested(self, event: evt.Event) -> None:
         """Only known peers are answered; a fault in the question counts as no."""
@@ -164,7 +194,8 @@ class Receiver:
             calling = association.requestor.primitive.calling_ae_title.strip()
             called = association.requestor.primitive.called_ae_title.strip()
             address = str(association.requestor.address)
-            refusal = self._refusal(calling, called, address)
+            names = getattr(association, "certificate_names", None)  # pynetdicom's own has none: it knows no TLS
+            refusal = self._refusal(calling, called, address, names)
             if refusal is None:
                 self._callers[association] = _Caller(*self._peers[calling])
                 return
@@ -173,32 +204,46 @@ class Receiver:
             calling, address = "", ""
             refusal = (*PERMANENT, 0x03, f"internal fault {type(fault).__name__}")
         result, source, diagnostic, reason = refusal
-        LOG.warning("receive: association from %r at %s refused: %s", calling, address, reason)
-        if time.monotonic() >= self._quiet_until.get((calling, address), 0.0):
-            # One row a minute and caller: a stranger in a loop must not fill the audit.
-            self._quiet_until = {one: until for one, until in self._quiet_until.items() if until > time.monotonic()}
-            self._quiet_until[calling, address] = time.monotonic() + REFUSAL_ROW_S
-            self._happened(
-                "association refused", "", {"calling_ae_title": calling[:16], "address": address, "reason": reason}
-            )
+        self._tell_refusal(calling, address, reason)
         association.acse.send_reject(result, source, diagnostic)
         association.is_rejected = True
         association.kill()
 
-    def _refusal(self, calling: str, called: str, address: str) -> tuple[int, int, int, str] | None:
-        """Result, source and diagnostic of the reject (PS3.8 9.3.4) and why, or None when the association may begin."""
+    def _tell_refusal(self, calling: str, address: str, reason: str) -> None:
+        """One row a minute, caller and reason, at most a hundred: a stranger in a loop must not fill the audit."""
+        LOG.warning("receive: association from %r at %s refused: %s", calling, address, reason)
+        now, caller = time.monotonic(), (calling, address, reason)
+        with self._refusals:
+            self._quiet_until = {one: until for one, until in self._quiet_until.items() if until > now}
+            if caller in self._quiet_until or len(self._quiet_until) >= MOST_REFUSAL_ROWS:
+                return
+            self._quiet_until[caller] = now + REFUSAL_ROW_S
+        details = {"calling_ae_title": calling[:16], "address": address, "reason": reason}
+        self._happened("association refused", "", details)
+
+    def _refusal(
+        self, calling: str, called: str, address: str, names: frozenset[str] | None
+    ) -> tuple[int, int, int, str] | None:
+        """Result, source and diagnostic of the reject (PS3.8 9.3.4) and why, or None when the association may begin.
+
+        names: those in the caller's certificate; None when it does not call over TLS.
+        """
         if called != self._ae_title:
             return *PERMANENT, 0x07, f"called AE title {called!r} is not ours ({self._ae_title})"
         if calling not in self._peers:
             return *PERMANENT, 0x03, f"calling AE title {calling!r} is not a peer in node.toml"
-        if not self._peers[calling][1].calls_from(address):
-            return (
-                *PERMANENT,
-                0x03,
-                f"{calling!r} may not call from {address}: it is in none of its networks in node.toml",
-            )
+        peer = self._peers[calling][1]
+        if not peer.calls_from(address):
+            why = f"{calling!r} may not call from {address}: it is in none of its networks in node.toml"
+            return *PERMANENT, 0x03, why
+        if peer.tls and names is None:
+            return *PERMANENT, 0x03, f"{calling!r} calls without TLS, and node.toml says tls = true"
+        if names is not None and not peer.shows(names):
+            return *PERMANENT, 0x03, f"the certificate shown by {calling!r} bears none of its certificate_names"
         if not self._has_room():
             return *TRANSIENT, 0x01, "too little room on the disk: it is below the watermark"
+        if not self._has_place():
+            return *TRANSIENT, 0x02, "the limit on associations is reached"
         return None
 
     def _on_store(self, event: evt.Event) -> int:
@@ -236,23 +281,26 @@ class Receiver:
             return SUCCESS
         status = self._statuses.get(type(fault), CANNOT_UNDERSTAND)
         caller.refused += 1
+        # What we did not foresee may repeat values of the data set: of that only its kind is said.
+        foreseen = type(fault) in FAULT_STATUS
+        reason = str(fault) if foreseen else type(fault).__name__
         LOG.log(
-            logging.WARNING if type(fault) in FAULT_STATUS else logging.ERROR,
+            logging.WARNING if foreseen else logging.ERROR,
             "receive: instance %s from %s answered 0x%04X: %s",
-            request.sop_instance_uid[:64],
+            shown_uid(request.sop_instance_uid),
             caller.name,
             status,
-            fault,
-            exc_info=None if type(fault) in FAULT_STATUS else fault,
+            reason,
+            exc_info=None if foreseen else fault,
         )
         self._happened(
             "conflict" if isinstance(fault, InstanceConflict) else "instance refused",
             caller.name,
             {
-                "sop_instance_uid": request.sop_instance_uid[:64],
+                "sop_instance_uid": shown_uid(request.sop_instance_uid),
                 "series_instance_uid": incoming.series_instance_uid,
                 "status": f"0x{status:04X}",
-                "reason": str(fault)[:200],
+                "reason": reason[:200],
             },
         )
         return status

@@ -23,6 +23,8 @@ from dicomnode.verbatim import TEXT_VRS, Element
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+COMPRESSIBLE_BITS = (8, 16)
+COMPRESSIBLE_COLOURS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB")
 BYTES_OF_WORD = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 SAME_IN_BOTH_ORDERS = TEXT_VRS | {"OB", "UN"}
 LOSSY_METHOD = {
@@ -38,19 +40,30 @@ ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 """The others can hold what was compressed without loss, and then say 00."""
 
 
-def recoded(path: Path, transfer_syntax_uid: str) -> FileDataset:
-    """The stored instance in a transfer syntax; decoded again, its pixels are those of the file.
+def compressible(path: Path) -> bool:
+    """Whether the instance has pixels that our lossless encoders take."""
+    header = dcmread(path, specific_tags=["BitsAllocated", "PhotometricInterpretation"], stop_before_pixels=True)
+    # Bit-packed segments and float maps have other numbers of bits; documents have none.
+    return (
+        header.get("BitsAllocated") in COMPRESSIBLE_BITS
+        and header.get("PhotometricInterpretation") in COMPRESSIBLE_COLOURS
+    )
+
+
+def recoded(path: Path, transfer_syntax_uid: str) -> bytes:
+    """The stored instance as a Part 10 file in a transfer syntax; decoded again, its pixels are those of the file.
 
     Raises PeerRejected when that cannot be had: nothing may be sent then.
     """
     stored, target = dcmread(path), UID(transfer_syntax_uid)
     held = UID(stored.file_meta.TransferSyntaxUID)
     if held == target:
-        return stored
+        return path.read_bytes()
     instance = f"instance {stored.file_meta.MediaStorageSOPInstanceUID}"
     try:
-        made = dcmread(BytesIO(_written(stored, held, target)))
-        is_same = _holds_same_pixels(stored, made)
+        written = _written(stored, held, target)
+        made = dcmread(BytesIO(written))
+        is_same = made.file_meta.TransferSyntaxUID == target and _holds_same_pixels(stored, made)
     except UNREADABLE as fault:
         why = f"{instance} cannot be recoded from {held.name} to {target.name} ({type(fault).__name__})"
         raise PeerRejected(why) from fault
@@ -58,7 +71,7 @@ def recoded(path: Path, transfer_syntax_uid: str) -> FileDataset:
         raise PeerRejected(
             f"{instance} has other pixels when recoded from {held.name} to {target.name}; it was not sent"
         )
-    return made
+    return written
 
 
 def _written(stored: FileDataset, held: UID, target: UID) -> bytes:

@@ -11,6 +11,7 @@ from dicomnode.iods import EQUIPMENT_PURPOSES
 from dicomnode.logs import LogFormat
 from dicomnode.peer import AETitle, PeerTable
 from dicomnode.rules import Priority
+from dicomnode.store_settings import StoreSettings
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -57,8 +58,15 @@ class NodeSettings(BaseModel):
         gt=0,
         description="A series whose headers announce no count is whole when nothing came for so many seconds.",
     )
+    receivers: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Processes that receive, all at the same port; more than one is worth its memory (100 MB each) "
+        "when several scanners send at once and cores are free.",
+    )
     maximum_associations: int = Field(
-        default=64, ge=1, le=1000, description="Associations open at once; more are rejected."
+        default=64, ge=1, le=1000, description="Associations open at once, over all receivers; more are rejected."
     )
     maximum_pdu: int = Field(
         default=131072, ge=4096, le=1048576, description="Longest PDU that peers may send us, in bytes (PS3.8 D.1)."
@@ -201,6 +209,39 @@ class RetentionSettings(BaseModel):
         return self
 
 
+class TlsSettings(BaseModel):
+    """The `[tls]` table of node.toml: who we are to peers that speak TLS, and where they call us."""
+
+    model_config = STRICT
+
+    port: int = Field(
+        default=0, ge=0, le=65535, description="Port where peers call over TLS; 2762 is the registered one; 0: none."
+    )
+    certificate_file: str = Field(
+        min_length=1,
+        description="Our certificate, for both directions, followed by those between it and the authority (PEM); "
+        "relative to the config folder, as the other two.",
+    )
+    key_file: str = Field(min_length=1, description="Its key (PEM, without password); mode 0400 or 0600.")
+    authorities_file: str = Field(
+        min_length=1,
+        description="Certificates of the authorities that sign those of our peers (PEM). Revocation lists in it are "
+        "heeded; when there is one, every authority in use needs one that is not out of date.",
+    )
+    client_certificates: Literal["required", "none"] = Field(
+        default="required",
+        description="required: who calls over TLS must show a certificate that one of the authorities signed; "
+        "none: not asked for, so that a caller is known by AE title and network only.",
+    )
+    only: bool = Field(default=False, description="true: the port of [node] is not opened, all peers call over TLS.")
+
+    @model_validator(mode="after")
+    def _there_is_a_port(self) -> Self:
+        if self.only and not self.port:
+            raise ValueError("only = true, but port is 0: nobody could call")
+        return self
+
+
 class WorkerSettings(BaseModel):
     """One `[[workers]]` table of node.toml: one process that runs pipelines."""
 
@@ -274,10 +315,14 @@ class NodeFile(BaseModel):
     peers: dict[Annotated[str, Field(pattern=NAME)], PeerTable] = Field(
         default_factory=dict, description="Remote application entities; only they may call, and only they are sent to."
     )
-    workers: Annotated[tuple[WorkerSettings, ...], Field(strict=False, min_length=1)] = Field(
-        default=(WorkerSettings(),), description="One process per table; none given: one on the best device."
+    workers: Annotated[tuple[WorkerSettings, ...], Field(strict=False)] = Field(
+        default=(WorkerSettings(),),
+        description="One process per table; none given: one on the best device. `workers = []` above all tables: none "
+        "here, `dicomnode workers` on other machines does the work.",
     )
     pipelines: dict[str, PipelineTable] = Field(default_factory=dict, description="Settings of pipelines, by name.")
+    tls: TlsSettings | None = Field(default=None, description="Certificates and the TLS port; absent: no TLS.")
+    store: StoreSettings = Field(default_factory=lambda: StoreSettings(), description="Where instances lie.")
     retention: RetentionSettings = Field(
         default_factory=lambda: RetentionSettings(), description="What leaves our disk, and when nothing is received."
     )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     EnhancedPETImageStorage,
@@ -71,6 +74,15 @@ class FramePixels:
     extended_offsets: tuple[bytes, bytes] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """SHA-256 (hex) of a file, of its header and of its pixels, as `fingerprints` gives the last two."""
+
+    file_sha256: str
+    header_sha256: str
+    pixel_sha256: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceImage:
     """A source image without its pixels.
@@ -83,6 +95,8 @@ class SourceImage:
     frame: number of the frame, from 1, when the image is one frame of a multi-frame instance; 0 for a single-frame one.
         `dataset` and `elements` then hold the frame's functional groups as a single-frame image would.
     frame_pixels: where the frame's pixels are; None for a single-frame image.
+    pixels_at: where in the file of a single-frame image the element of the pixels begins; -1 where it is not known.
+    fingerprint: of the file as its pixels were read; None for a frame and where they were not read.
     """
 
     path: Path
@@ -96,6 +110,10 @@ class SourceImage:
     highest: float = 0.0
     frame: int = 0
     frame_pixels: FramePixels | None = None
+    pixels_at: int = -1
+    fingerprint: Fingerprint | None = None
+    _said: dict[str, tuple[DataElement, object, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+    """What has been read of `dataset` as texts, with the element and the value that it was read of."""
 
     @property
     def sop_instance_uid(self) -> str:
@@ -126,13 +144,19 @@ class SourceImage:
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """All values of an attribute as texts."""
+        element = self.dataset._dict.get(tag_of(keyword))
+        if element is None:
+            return ()
+        known = self._said.get(keyword)
+        if known is not None and known[0] is element and known[1] is element.value:
+            return known[2]
         with self._refusing(keyword):
             value = self.dataset.get(keyword)
-        if value is None or value == "":
-            return ()
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            return (str(value).strip(),)
-        return tuple(str(single).strip() for single in value)
+        texts = _texts_of(value)
+        decoded = self.dataset._dict.get(tag_of(keyword))
+        if isinstance(decoded, DataElement):
+            self._said[keyword] = decoded, decoded.value, texts
+        return texts
 
     def items(self, keyword: str, *, of: Dataset | None = None) -> tuple[Dataset, ...]:
         """The items of a sequence (`of` an item), none when it is absent or empty; refused where it is no sequence."""
@@ -185,24 +209,44 @@ class SourceImage:
         return value.strip(b" \0") if isinstance(value, bytes) else str(value or "").encode("ascii", "replace")
 
 
+def _texts_of(value: object) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return (str(value).strip(),)
+    return tuple(str(single).strip() for single in value)
+
+
+@cache
+def tag_of(keyword: str) -> BaseTag:
+    """The tag of a keyword, which must be in the dictionary."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(f"not in the DICOM dictionary: {keyword}")
+    return BaseTag(tag)
+
+
 def read_source_image(path: Path) -> SourceImage:
     """The header of a file; the pixels stay on the disk."""
-    return source_image_of(path, read_header(path))
+    header, pixels_at = read_header(path)
+    return source_image_of(path, header, pixels_at)
 
 
-def read_header(path: Path) -> FileDataset:
-    """The data set of a file before its pixels, nothing of it decoded."""
-    with refusing_unreadable(path):
-        return dcmread(path, stop_before_pixels=True)
+def read_header(path: Path) -> tuple[FileDataset, int]:
+    """The data set of a file before its pixels, nothing of it decoded, and where they begin: -1 in a deflated file."""
+    with refusing_unreadable(path), path.open("rb") as file:
+        header = dcmread(file, stop_before_pixels=True)
+        is_deflated = header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+        return header, -1 if is_deflated else file.tell()
 
 
-def source_image_of(path: Path, dataset: Dataset) -> SourceImage:
+def source_image_of(path: Path, dataset: Dataset, pixels_at: int = -1) -> SourceImage:
     """The source image of a header whose texts nobody has read yet; private elements and overlays leave `dataset`."""
     with refusing_unreadable(path):
         elements = verbatim_elements(dataset)
         for tag in [tag for tag in list(dataset.keys()) if _needless(tag)]:
             del dataset[tag]
-    return SourceImage(path, dataset, elements)
+    return SourceImage(path, dataset, elements, pixels_at=pixels_at)
 
 
 @contextmanager

@@ -68,8 +68,8 @@ def storable_padding(outside_values: Values) -> Values:
 
 def _ct_slice(values: Values) -> StoredSlice:
     """HU rounded to whole numbers (T1): off by at most 0.5 HU. What 16 bits cannot hold, the output gate finds."""
-    pixels = np.clip(np.rint(values), -LARGEST - 1, LARGEST).astype(np.int16)
-    return StoredSlice(pixels, _hounsfield(0))
+    rounded = np.rint(values)
+    return StoredSlice(np.clip(rounded, -LARGEST - 1, LARGEST, out=rounded).astype(np.int16), _hounsfield(0))
 
 
 def _ct_slice_of_12_bits(values: Values, outside: Mask | None) -> StoredSlice:

@@ -1,4 +1,4 @@
-"""Everything that keeps something, opened: the database and the folders of instance files."""
+"""Everything that keeps something, opened: the database, and where instances and passports lie."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 from dicomnode.config import Config
 from dicomnode.errors import ConfigFault
+from dicomnode.places import open_places
 from storage.database import Database
 from storage.instance_files import InstanceFiles
+from storage.passport_files import PassportFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +20,17 @@ class Stores:
     database: Database
     files: InstanceFiles
     folder: Path
+    passports: PassportFiles
 
     @classmethod
     def open(cls, config: Config) -> Stores:
-        """The database migrated to what this version needs, and the folders of instance files."""
+        """The database migrated to what this version needs, and where instances and passports lie."""
         folder = config.data_folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         database = Database.open(config.database_url)
         database.migrate()
-        return cls(database, InstanceFiles(folder), folder)
+        places = open_places(config)
+        return cls(database, places.files, folder, places.passports)
 
     @staticmethod
     def look(config: Config) -> Database:

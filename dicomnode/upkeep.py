@@ -15,17 +15,22 @@ from dicomnode.config import Config
 from dicomnode.errors import ConfigFault
 from dicomnode.notify import notify, watchdog_s
 from dicomnode.settings import RetentionSettings
+from storage import lanes
 from storage.catalog import Instance
 from storage.database import Connection, Database
+from storage.disk_room import free_bytes
 from storage.errors import DatabaseAway, StorageFull
 from storage.instance_files import InstanceFiles
-from storage.retention import Family, Remover, free_bytes, plan_removals
+from storage.object_retention import open_remover
+from storage.retention import Family, plan_removals
 
 if TYPE_CHECKING:
     from dicomnode.health import Monitor
     from dicomnode.metrics import Metrics
 
 LOG = logging.getLogger(__name__)
+KEEP_RUNS, FORGET_EVERY_S = timedelta(days=7), 3600.0
+"""The engine forgets a finished run after so long; the jobs and the audit remember it."""
 AT_ONCE = 500
 """Families that one sweep removes; what is left goes at the next."""
 PROBE_S = 2.0
@@ -58,11 +63,20 @@ def families_to_go(connection: Connection, settings: RetentionSettings, *, free:
 class Upkeep:
     """Threads of their own: none of them ever holds up the river."""
 
-    def __init__(self, config: Callable[[], Config], database: Database, files: InstanceFiles, life: Life) -> None:
-        """config: the one in force, asked each time."""
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        database: Database,
+        files: InstanceFiles,
+        life: Life,
+        *,
+        forget_runs: Callable[[datetime], int] = lambda before: 0,
+    ) -> None:
+        """config: the one in force, asked each time; forget_runs: the engine's, of runs that ended before a moment."""
+        self._forget_runs = forget_runs
         self._config, self._database, self._files, self._life = config, database, files, life
         self._folder = config().data_folder
-        self._remover = Remover(database, files, self._folder)
+        self._remover = open_remover(database, files, self._folder)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._metrics: Metrics | None = None
@@ -73,6 +87,7 @@ class Upkeep:
         if self._config().node.http_port:
             self._open_monitor()
         self._run("retention", self.sweep, lambda: self._config().retention.every_s)
+        self._run("engine rows", self._forget, lambda: FORGET_EVERY_S)
         if (pause_s := watchdog_s()) is not None:
             self._run("watchdog", self._tell_alive, lambda: pause_s)
 
@@ -154,7 +169,7 @@ class Upkeep:
                 node.http_port,
                 {
                     "/healthz": lambda: alive_answer(self._life.threads),
-                    "/readyz": lambda: ready_answer(checks),
+                    "/readyz": lambda: ready_answer(checks, remarks=self._lane_lines),
                     "/metrics": lambda: Answer(200, CONTENT_TYPE, metrics.text()),
                 },
             )
@@ -170,6 +185,20 @@ class Upkeep:
                 return True
         except DatabaseAway:
             return False
+
+    def _lane_lines(self) -> list[str]:
+        """A line for each broken lane: a PACS that is away does not make this node unready, but is worth a word."""
+        with self._database.read() as connection:
+            broken = [one for one in lanes.lane_states(connection) if one.broken_since is not None]
+        return [
+            f"lane to {one.destination} broken since {one.broken_since:%Y-%m-%d %H:%M:%S} UTC, {one.waiting} wait, "
+            f"next probe {one.next_try_at or one.broken_since:%H:%M:%S} UTC: {one.reason}"
+            for one in broken
+        ]
+
+    def _forget(self) -> None:
+        if forgotten := self._forget_runs(datetime.now(UTC) - KEEP_RUNS):
+            LOG.info("engine: %d runs that ended %d days ago are forgotten", forgotten, KEEP_RUNS.days)
 
     def _tell_alive(self) -> None:
         if self._life.threads():

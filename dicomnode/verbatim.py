@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from struct import pack
+from typing import Any
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.filewriter import write_data_element
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from dicomnode.iods import PHILIPS_PET_CREATOR, PHILIPS_PET_ELEMENTS
@@ -24,6 +27,7 @@ CHARACTER_SET_VRS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 TEXT_VRS = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
 )
+UNDEFINED_LENGTH, LONGEST_SHORT = 0xFFFFFFFF, 0xFFFF
 PIXEL_GROUPS = frozenset({0x7FE0, 0xFFFC, *range(0x5000, 0x5020), *range(0x6000, 0x6020)})
 
 
@@ -32,19 +36,24 @@ def verbatim_elements(dataset: Dataset) -> dict[int, Element]:
 
     Must be called before a text of `dataset` is read: pydicom replaces the bytes of what it decodes (K1).
     """
+    return elements_at(dataset, list(dataset.keys())) | _philips_pet_elements(dataset)
+
+
+def elements_at(dataset: Dataset, tags: Iterable[BaseTag]) -> dict[int, Element]:
+    """As `verbatim_elements`, of these tags alone and without private ones."""
     return {
         int(tag): _verbatim(dataset, tag)
-        for tag in list(dataset.keys())
+        for tag in tags
         if tag.element != 0 and not tag.is_private and tag.group not in PIXEL_GROUPS
-    } | _philips_pet_elements(dataset)
+    }
 
 
 def _philips_pet_elements(dataset: Dataset) -> dict[int, Element]:
     """The two private scale factors of Philips PET with their creator (P6)."""
     kept: dict[int, Element] = {}
-    for slot in range(0x10, 0x100):
-        creator = BaseTag(0x70530000 + slot)
-        if creator not in dataset or _bytes_of(dataset, creator).strip(b" \0") != PHILIPS_PET_CREATOR.encode():
+    for creator in sorted(tag for tag in dataset.keys() if tag >> 8 == 0x705300 and tag & 0xFF >= 0x10):  # noqa: SIM118
+        slot = creator & 0xFF
+        if _bytes_of(dataset, creator).strip(b" \0") != PHILIPS_PET_CREATOR.encode():
             continue
         for tag in [creator, *(BaseTag(0x70530000 + (slot << 8) + low) for low in PHILIPS_PET_ELEMENTS)]:
             if tag in dataset:
@@ -121,16 +130,62 @@ def _elements_of(item: Dataset) -> list[Element]:
     return [element for tag in list(item.keys()) if (element := item.get_item(tag)) is not None]
 
 
+def made_element(tag: int, value: Any) -> RawDataElement:
+    """An element of a value that we have made, ASCII only, ready to be written."""
+    if dictionary_VR(tag) == "SQ":
+        return _made_anew(tag, value) if value else _made(tag, ())
+    return _made(tag, tuple(value) if isinstance(value, list) else value)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _made(tag: int, value: Any) -> RawDataElement:
+    """Once for each value: most are those of every image of the series."""
+    return _made_anew(tag, list(value) if isinstance(value, tuple) else value)
+
+
+def _made_anew(tag: int, value: Any) -> RawDataElement:
+    vr = dictionary_VR(tag)
+    return raw_element(tag, vr, content_of_any(DataElement(tag, vr, value)))
+
+
+def items_element(tag: int, items: Iterable[Iterable[Element]]) -> RawDataElement:
+    """A sequence of items, each of elements."""
+    content = b"".join(encoded_item(item) for item in items)
+    return raw_element(tag, "SQ", content)
+
+
+def encoded_item(elements: Iterable[Element]) -> bytes:
+    """One item with its length said (PS3.5 7.5.1)."""
+    of_tag = encoded(elements)
+    content = b"".join(of_tag[tag] for tag in sorted(of_tag))
+    return pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
+
+
 def encoded(elements: Iterable[Element]) -> dict[int, bytes]:
     """Each element in Explicit VR Little Endian; what is not raw holds ASCII only."""
     return {int(element.tag): _encoded(element) for element in elements}
 
 
 def _encoded(element: Element) -> bytes:
+    if isinstance(element, RawDataElement) and isinstance(element.value, bytes) and element.VR is not None:
+        plain = _encoded_plainly(element.tag, element.VR, element.value, element.length)
+        if plain:
+            return plain
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_data_element(buffer, element, ["iso8859"])
     return buffer.getvalue()
+
+
+def _encoded_plainly(tag: int, vr: str, value: bytes, said_length: int) -> bytes:
+    """Head and bytes (PS3.5 7.1.2); nothing for what pydicom has its own ways with: undefined or too great a length."""
+    if len(vr) != 2 or said_length == UNDEFINED_LENGTH:
+        return b""
+    if vr in EXPLICIT_VR_LENGTH_32:
+        return pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr.encode("ascii"), 0, len(value)) + value
+    if len(value) > LONGEST_SHORT:
+        return b""
+    return pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode("ascii"), len(value)) + value
 
 
 def content_of(element: Element | None) -> bytes:
@@ -140,20 +195,25 @@ def content_of(element: Element | None) -> bytes:
     if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
         content = element.value
     else:
-        content = encoded([element])[int(element.tag)][12 if element.VR in EXPLICIT_VR_LENGTH_32 else 8 :]
+        content = content_of_any(element)
     return content.strip(b" \0") if element.VR in TEXT_VRS or element.VR == "UN" else content
+
+
+def content_of_any(element: Element) -> bytes:
+    """An element's bytes as Explicit VR Little Endian, padding and all."""
+    return _encoded(element)[12 if element.VR in EXPLICIT_VR_LENGTH_32 else 8 :]
 
 
 def part10_file(elements: Mapping[int, bytes], *, sop_class_uid: str, sop_instance_uid: str) -> bytes:
     """A whole DICOM file of encoded elements, Explicit VR Little Endian, with our own file meta group (U6)."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    head = DicomBytesIO()
-    head.write(bytes(128) + b"DICM")
-    write_file_meta_info(head, meta)
-    return head.getvalue() + b"".join(elements[tag] for tag in sorted(elements))
+    meta = [
+        made_element(0x00020001, b"\x00\x01"),
+        raw_element(0x00020002, "UI", sop_class_uid.encode("ascii")),
+        raw_element(0x00020003, "UI", sop_instance_uid.encode("ascii")),
+        made_element(0x00020010, str(ExplicitVRLittleEndian)),
+        made_element(0x00020012, IMPLEMENTATION_CLASS_UID),
+        made_element(0x00020013, IMPLEMENTATION_VERSION_NAME),
+    ]
+    group = b"".join(map(_encoded, meta))
+    head = bytes(128) + b"DICM" + _encoded(raw_element(0x00020000, "UL", pack("<L", len(group)))) + group
+    return b"".join([head, *(elements[tag] for tag in sorted(elements))])

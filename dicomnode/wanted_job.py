@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from dicomnode.config import Config
-from dicomnode.engine import priorities
 from dicomnode.handling import Handling
 from dicomnode.rules import Rule, Verdict
+from dicomnode.urgency import priorities
 from inference.pipeline import Card, build_pipeline
 from storage.catalog import Series
 from storage.jobs import NewJob

@@ -22,7 +22,7 @@ from inference.pipeline import Card, Pipeline, build_pipeline
 from storage import audit, catalog, deliveries, jobs
 from storage.catalog import Instance
 from storage.database import Connection, Database
-from storage.errors import DatabaseAway, InstanceConflict, StaleState, StorageFault, StorageFull
+from storage.errors import DatabaseAway, InstanceConflict, StaleState, StorageFault, StorageFull, StoreAway
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, Job, State
 from storage.passport_files import PassportFiles
@@ -121,7 +121,7 @@ def _derive(job: Job, workshop: Workshop) -> str:
         ct_pixels=node.ct_pixels,
     )
     facts = with_parameters(facts, pipeline.card)
-    files = [workshop.files.path_of(uid) for uid in source_uids]
+    files = workshop.files.paths_of(source_uids)
     produced = _produced(job, pipeline, files, facts, workshop)
 
     def write() -> str:
@@ -243,7 +243,7 @@ def _list(connection: Connection, job: Job, product: Product, passport_sha256: s
 
 def _settle_fault(job: Job, fault: Exception, workshop: Workshop) -> str:
     event = next((move for kind, move in FAULT_EVENT.items() if isinstance(fault, kind)), Event.GIVE_UP)
-    if event is Event.RETRY and job.retries >= MOST_RETRIES:
+    if event is Event.RETRY and job.retries >= MOST_RETRIES and not isinstance(fault, StoreAway):
         event = Event.GIVE_UP
     now = datetime.now(UTC)
     named = isinstance(fault, NodeFault | StorageFault | InferenceFault)

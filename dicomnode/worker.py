@@ -7,18 +7,20 @@ import os
 import signal
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+from dicomnode.bell import DISPATCH_ROOM, Bell
 from dicomnode.config import Config, load_config
 from dicomnode.dispatch import DERIVE_QUEUE, SEND_QUEUE
-from dicomnode.engine import Executor, Lock, Task
+from dicomnode.engine import Executor, Task
 from dicomnode.errors import ConfigFault
 from dicomnode.processes import end_with_parent
 from dicomnode.stores import Stores
+from dicomnode.takeover import Lock
 from storage import deliveries
 from storage.database import open_engine
 from storage.locks import take_lock
-from storage.passport_files import PassportFiles
 
 LOG = logging.getLogger(__name__)
 DRAIN_S = 15
@@ -36,7 +38,7 @@ def run_worker(config: Config, *, relative_to: Path, executor_id: str, device: s
     workshop = Workshop(
         database=stores.database,
         files=stores.files,
-        passports=PassportFiles(config.data_folder),
+        passports=stores.passports,
         worker=executor_id,
         deployment_uuid=stores.database.deployment_uuid(),
         node=config.node,
@@ -52,7 +54,8 @@ def run_worker(config: Config, *, relative_to: Path, executor_id: str, device: s
 
 def run_sender(config: Config, *, executor_id: str) -> None:
     """Sends what is derived, one lane per destination, until it is asked to stop."""
-    from dicomnode.send import Courier, deliver
+    from dicomnode.lines import Lines
+    from dicomnode.send import Courier, serve
 
     stores = Stores.open(config)
     courier = Courier(
@@ -62,10 +65,11 @@ def run_sender(config: Config, *, executor_id: str) -> None:
         retry_first_s=config.node.retry_first_s,
         retry_longest_s=config.node.retry_longest_s,
         give_up_after_days=config.node.give_up_after_days,
+        lines=Lines(identity=config.tls),
     )
 
     def task(job_id: int, destination: str) -> str:
-        return deliver(job_id, destination, config.peers.get(destination), courier)
+        return serve(job_id, destination, config.peers.get(destination), courier)
 
     with stores.database.read() as connection:
         destinations = {name for name, peer in config.peers.items() if peer.reachable}
@@ -122,8 +126,17 @@ def _run_executor(
     def take(name: str) -> Lock | None:
         return take_lock(stores.database, stores.folder / "locks", name)
 
-    executor = Executor(open_engine(config.engine_database_url), executor_id=executor_id, tasks=tasks, take_lock=take)
+    bell = Bell(config.data_folder)
+    executor = Executor(
+        open_engine(config.engine_database_url),
+        executor_id=executor_id,
+        tasks=tasks,
+        take_lock=take,
+        ended=lambda: bell.ring(DISPATCH_ROOM),
+    )
     executor.start()
+    for queue in tasks:
+        bell.listen(queue, executor_id, partial(executor.ring, queue))
     LOG.info("%s listens to %s", executor_id, ", ".join(tasks))
     stop.wait()
     executor.stop(drain_s=DRAIN_S)

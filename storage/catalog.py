@@ -236,10 +236,12 @@ def _grow(connection: sa.Connection, series_instance_uid: str, new: Sequence[Ins
 
 def _row(instance: Instance) -> dict[str, Any]:
     row = {field.name: getattr(instance, field.name) for field in fields(instance)}
+    row["header"] = dict(instance.header)
     try:
-        return row | {"header": json.loads(json.dumps(dict(instance.header), allow_nan=False))}
+        json.dumps(row["header"], allow_nan=False)
     except (TypeError, ValueError, RecursionError):  # whose words may quote the header
         raise ValueError(f"the header of instance {instance.sop_instance_uid} holds what JSON cannot") from None
+    return row
 
 
 def _series(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Series]:

@@ -23,7 +23,27 @@ from storage.schema import deployment
 Connection = sa.Connection
 """What `begin` and `read` give, for rooms that hand it on and never look inside."""
 BUSY_S = 30
+CONNECT_S, DEAD_S, STUCK_S = 5, 10, 120
+"""Waits for a connection; for a machine that is gone; for a transaction whose program stands still."""
 _WRITER_LOCK = 0x6469636F6D6E6F64  # "dicomnod": the advisory lock every writer on PostgreSQL holds to its commit
+_OUR_SIDE = {
+    "connect_timeout": CONNECT_S,
+    "keepalives": 1,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": DEAD_S * 1000,
+}
+"""libpq's own: a server that vanished without a word is noticed in DEAD_S seconds, not in the system's two hours."""
+_THEIR_SIDE = (
+    "tcp_keepalives_idle=4",
+    "tcp_keepalives_interval=2",
+    "tcp_keepalives_count=3",
+    f"tcp_user_timeout={DEAD_S * 1000}",
+    f"idle_in_transaction_session_timeout={STUCK_S * 1000}",
+    "idle_session_timeout=0",
+)
+"""The session's own: the locks of a machine that vanished are free in DEAD_S seconds; those of an idle one stay."""
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -35,7 +55,14 @@ def open_engine(url: str) -> sa.Engine:
     dialect = parsed.get_backend_name()
     # hide_parameters: a fault's message goes to the log, and parameters may hold what names a patient.
     if dialect == "postgresql":
-        return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True, json_serializer=_json)
+        return sa.create_engine(
+            parsed,
+            pool_pre_ping=True,
+            pool_timeout=DEAD_S,
+            connect_args=_patience(parsed),
+            hide_parameters=True,
+            json_serializer=_json,
+        )
     if dialect != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise ValueError(f"{parsed.render_as_string()}: the database must be an SQLite file or PostgreSQL")
     _make_private_file(Path(parsed.database))
@@ -45,6 +72,17 @@ def open_engine(url: str) -> sa.Engine:
     sa.event.listen(engine, "connect", _set_up_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _patience(url: sa.URL) -> dict[str, Any]:
+    """What a connection is opened with, so that nobody waits for a database that is gone; the URL's own words win."""
+    given = url.query.get("options", "")
+    ours = {name: value for name, value in _OUR_SIDE.items() if name not in url.query}
+    return ours | {
+        "options": " ".join(
+            [*(f"-c {setting}" for setting in _THEIR_SIDE), given if isinstance(given, str) else " ".join(given)]
+        ).strip()
+    }
 
 
 class Database:
@@ -61,7 +99,7 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """A connection in a write transaction: the only one until it ends, on SQLite and on PostgreSQL alike."""
-        with _database_faults(), self.engine.begin() as connection:
+        with database_faults(), self.engine.begin() as connection:
             take_writer_lock(connection)
             yield connection
 
@@ -72,7 +110,7 @@ class Database:
         if self.engine.dialect.name == "postgresql":
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with (
-            _database_faults(),
+            database_faults(),
             self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
@@ -102,12 +140,18 @@ class Database:
 
 
 @contextmanager
-def _database_faults() -> Iterator[None]:
+def database_faults() -> Iterator[None]:
     """DatabaseAway for a database that is locked, full, unreadable or out of reach."""
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError) as fault:
-        raise DatabaseAway(f"the database does not answer: {str(fault.orig).strip().splitlines()[0]}") from fault
+        raise DatabaseAway(f"the database does not answer: {_first_line(fault.orig)}") from fault
+    except sa.exc.TimeoutError as fault:  # of the pool: every connection of this process is taken
+        raise DatabaseAway(f"no connection to the database was free for {DEAD_S} s") from fault
+
+
+def _first_line(fault: object) -> str:
+    return next(iter(str(fault).strip().splitlines()), type(fault).__name__)
 
 
 def take_writer_lock(connection: sa.Connection) -> None:

@@ -11,15 +11,14 @@ import sqlalchemy as sa
 
 from storage import audit, jobs, ledger
 from storage.errors import IllegalTransition, StaleState
-from storage.job_states import Event, State
+from storage.job_states import ON_THE_WAY, Event
 from storage.ledger import DeliveryState, LedgerState, Result, record_results, unsent
-from storage.schema import deliveries
+from storage.schema import deliveries, lanes
 from storage.schema import jobs as job_rows
 
 __all__ = [
     "Delivery",
     "DeliveryState",
-    "Lane",
     "LedgerState",
     "Result",
     "abandon_delivery",
@@ -27,7 +26,6 @@ __all__ = [
     "finish_delivery",
     "get_delivery",
     "job_deliveries",
-    "lane_state",
     "plan_deliveries",
     "postpone",
     "record_results",
@@ -35,12 +33,13 @@ __all__ = [
     "unsent",
 ]
 
-ON_THE_WAY = (State.DERIVED, State.SENDING)
-
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One job's delivery to one destination. attempts: tries that failed; priority, round: the job's own."""
+    """One job's delivery to one destination.
+
+    attempts: tries that failed; priority, round: the job's own; since: from when on it could be begun.
+    """
 
     job_id: int
     destination: str
@@ -51,25 +50,12 @@ class Delivery:
     reason: str
     priority: int
     round: int
+    since: datetime
 
     @property
     def over(self) -> bool:
         """Whether nothing more is tried."""
         return self.state is not DeliveryState.WAITING
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """How one destination is served: deliveries that wait (of jobs on their way), and how the others ended."""
-
-    destination: str
-    waiting: int
-    done: int
-    rejected: int
-    abandoned: int
-    failing_since: datetime | None
-    next_try_at: datetime | None
-    reason: str
 
 
 def plan_deliveries(connection: sa.Connection, job_id: int, sop_instance_uids: Sequence[str], now: datetime) -> None:
@@ -88,11 +74,16 @@ def plan_deliveries(connection: sa.Connection, job_id: int, sop_instance_uids: S
 
 
 def due_deliveries(connection: sa.Connection, now: datetime) -> list[Delivery]:
-    """Deliveries to try now, of jobs that are derived: the most urgent first, among equals the oldest."""
+    """Deliveries to try now, of jobs that are derived: the most urgent first, among equals the oldest.
+
+    None to a destination whose lane is broken: they wait for its probe.
+    """
+    broken = sa.select(lanes.c.destination).where(lanes.c.broken_since.is_not(None))
     return _deliveries(
         connection,
         deliveries.c.state == DeliveryState.WAITING,
         deliveries.c.next_try_at.is_(None) | (deliveries.c.next_try_at <= now),
+        deliveries.c.destination.not_in(broken),
         job_rows.c.state.in_(ON_THE_WAY),
     )
 
@@ -174,31 +165,9 @@ def resend(connection: sa.Connection, job_id: int, now: datetime) -> None:
         raise IllegalTransition(f"job {job_id}: nothing is left to send, every destination has every instance")
 
 
-def lane_state(connection: sa.Connection, destination: str) -> Lane:
-    """How the destination is served: how many deliveries stand where, and what holds up the waiting ones."""
-    counted = sa.select(deliveries.c.state, sa.func.count()).where(deliveries.c.destination == destination)
-    counts = {row[0]: row[1] for row in connection.execute(counted.group_by(deliveries.c.state))}
-    waiting = _deliveries(
-        connection,
-        deliveries.c.destination == destination,
-        deliveries.c.state == DeliveryState.WAITING,
-        job_rows.c.state.in_(ON_THE_WAY),
-    )
-    return Lane(
-        destination,
-        waiting=len(waiting),
-        done=counts.get(DeliveryState.DONE, 0),
-        rejected=counts.get(DeliveryState.REJECTED, 0),
-        abandoned=counts.get(DeliveryState.ABANDONED, 0),
-        failing_since=min((one.first_try_at for one in waiting if one.first_try_at), default=None),
-        next_try_at=min((one.next_try_at for one in waiting if one.next_try_at), default=None),
-        reason=next((one.reason for one in waiting if one.reason), ""),
-    )
-
-
 def _deliveries(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[Delivery]:
     wanted = (
-        sa.select(deliveries, job_rows.c.priority, job_rows.c.round)
+        sa.select(deliveries, job_rows.c.priority, job_rows.c.round, job_rows.c.created_at)
         .join(job_rows, job_rows.c.id == deliveries.c.job_id)
         .where(*conditions)
         .order_by(job_rows.c.priority, job_rows.c.created_at, deliveries.c.job_id, deliveries.c.destination)
@@ -214,6 +183,7 @@ def _deliveries(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) 
             reason=row.reason,
             priority=row.priority,
             round=row.round,
+            since=row.next_try_at or row.created_at,
         )
         for row in connection.execute(wanted)
     ]

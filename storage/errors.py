@@ -9,6 +9,14 @@ class StorageFull(StorageFault):
     """The disk is full or does not take the write; free space, then try again."""
 
 
+class StoreAway(StorageFull):
+    """The object store does not answer or refuses us; what waits for it is tried again until it does."""
+
+
+class ObjectUnfit(StorageFull):
+    """An object is not in the store, or not yet, or is not what was put there; after some tries somebody must look."""
+
+
 class DatabaseAway(StorageFault):
     """The database cannot be reached or is held by another for too long; the same call works once it is back."""
 

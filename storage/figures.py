@@ -9,12 +9,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from storage.deliveries import ON_THE_WAY
 from storage.job_states import State
-from storage.ledger import DeliveryState
-from storage.schema import audit, deliveries, instances, job_sources, jobs
-
-NOT_DONE = (DeliveryState.WAITING, DeliveryState.REJECTED, DeliveryState.ABANDONED)
+from storage.schema import audit, instances, job_sources, jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +28,16 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class JobMoments:
-    """When what a job reads was complete here and when its series was derived; None where it is not known."""
+    """When what a job reads was complete here, when it was last begun and when its series was derived.
+
+    None where it is not known.
+    """
 
     pipeline: str
     received_at: datetime | None
+    routed_at: datetime | None
+    started_at: datetime | None
     derived_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class LaneFigures:
-    """One destination: deliveries that wait, rejected and abandoned ones, and since when the waiting ones fail."""
-
-    destination: str
-    waiting: int
-    rejected: int
-    abandoned: int
-    failing_since: datetime | None
 
 
 def last_seq(connection: sa.Connection) -> int:
@@ -80,7 +70,9 @@ def happened_since(connection: sa.Connection, seq: int, events: Sequence[str], *
 
 def job_moments(connection: sa.Connection, job_id: int) -> JobMoments:
     """The moments of one job; its last source instance counts, or the last one derived for it in a chain."""
-    pipeline = connection.scalar(sa.select(jobs.c.pipeline).where(jobs.c.id == job_id))
+    job = connection.execute(
+        sa.select(jobs.c.pipeline, jobs.c.created_at, jobs.c.started_at).where(jobs.c.id == job_id)
+    ).one_or_none()
     received_at = connection.scalar(
         sa.select(sa.func.max(instances.c.received_at))
         .join(job_sources, job_sources.c.sop_instance_uid == instances.c.sop_instance_uid)
@@ -89,38 +81,9 @@ def job_moments(connection: sa.Connection, job_id: int) -> JobMoments:
     derived_at = connection.scalar(
         sa.select(sa.func.max(audit.c.at)).where(audit.c.job_id == job_id, audit.c.event == f"job {State.DERIVED}")
     )
-    return JobMoments(pipeline or "", received_at, derived_at)
-
-
-def lanes(connection: sa.Connection) -> list[LaneFigures]:
-    """Every destination with something that is not done, by name."""
-    on_the_way = jobs.c.state.in_(ON_THE_WAY)
-    wanted = (
-        sa.select(
-            deliveries.c.destination,
-            deliveries.c.state,
-            sa.func.count().label("number"),
-            sa.func.min(deliveries.c.first_try_at).label("first_try_at"),
-        )
-        .join(jobs, jobs.c.id == deliveries.c.job_id)
-        .where(deliveries.c.state.in_(NOT_DONE), (deliveries.c.state != DeliveryState.WAITING) | on_the_way)
-        .group_by(deliveries.c.destination, deliveries.c.state)
-    )
-    rows = {(row.destination, row.state): row for row in connection.execute(wanted)}
-    found = []
-    for destination in sorted({name for name, _ in rows}):
-        counts = {state: getattr(rows.get((destination, state)), "number", 0) for state in NOT_DONE}
-        waiting = rows.get((destination, DeliveryState.WAITING))
-        found.append(
-            LaneFigures(
-                destination,
-                waiting=counts[DeliveryState.WAITING],
-                rejected=counts[DeliveryState.REJECTED],
-                abandoned=counts[DeliveryState.ABANDONED],
-                failing_since=None if waiting is None else waiting.first_try_at,
-            )
-        )
-    return found
+    if job is None:
+        return JobMoments("", received_at, None, None, derived_at)
+    return JobMoments(job.pipeline, received_at, job.created_at, job.started_at, derived_at)
 
 
 def oldest_waiting(connection: sa.Connection) -> datetime | None:

@@ -6,8 +6,9 @@ import errno
 import fcntl
 import hashlib
 import os
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ from storage.errors import InstanceConflict, StorageFull
 from storage.folder_sync import FolderSync, sync_folder
 
 _DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS})
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 
 
 class Kept(StrEnum):
@@ -100,16 +101,20 @@ class InstanceFiles:
         sync_folder(self._instances)
         sync_folder(root)
         self._arrivals_sync = FolderSync(self._arrivals)
+        self._untidy: dict[str, Path] = {}
+        """Name among the arrivals -> where the same file is settled."""
+        self._left: set[str] = set()
+        """Names whose folder could not be synced: they stay until the next start."""
 
     def open_arrival(self, sop_instance_uid: str) -> Arrival:
         """An instance to be written piece by piece. Raises StorageFull when the disk does not take it."""
-        _name(sop_instance_uid)
+        file_name(sop_instance_uid)
         with disk_faults(sop_instance_uid):
             return Arrival(self, sop_instance_uid, Part(self._incoming))
 
     def keep_part(self, sop_instance_uid: str, part: Part) -> Kept:
         """A written part becomes the instance; as `keep_arrival`."""
-        return self._keep(sop_instance_uid, part, self._arrivals / _name(sop_instance_uid))
+        return self._keep(sop_instance_uid, part, self._arrivals / file_name(sop_instance_uid))
 
     def keep_arrival(self, sop_instance_uid: str, chunks: Iterable[bytes | memoryview]) -> Kept:
         """The received bytes, durable when this returns; SAME when that data set is here already.
@@ -129,33 +134,78 @@ class InstanceFiles:
             self._keep(sop_instance_uid, part, self._places(sop_instance_uid)[0])
         return self.sha256_of(self.path_of(sop_instance_uid))
 
-    def arrivals(self) -> list[Path]:
-        """Files that wait to be listed in the catalogue, oldest first."""
+    def arrivals(self, most: int | None = None) -> list[Path]:
+        """Files that wait to be listed in the catalogue, oldest first; not more than `most`."""
+        done = self._untidy.keys() | self._left
         with os.scandir(self._arrivals) as entries:
-            found = [(entry.stat().st_mtime_ns, entry.name) for entry in entries if entry.name.endswith(".dcm")]
-        return [self._arrivals / name for _, name in sorted(found)]
+            names = [entry for entry in entries if entry.name.endswith(".dcm") and entry.name not in done]
+            found = [(entry.stat().st_mtime_ns, entry.name) for entry in names]
+        return [self._arrivals / name for _, name in sorted(found)[:most]]
 
     def settle(self, sop_instance_uid: str) -> Path:
         """Where the instance lies for good, after its catalogue row is committed; twice is harmless.
 
         Raises InstanceConflict, once, for an arrival that differs from what is there; it then lies in quarantine.
         """
+        for fault in self.settle_all([sop_instance_uid]).values():
+            raise fault
+        self.tidy()
+        return self._places(sop_instance_uid)[0]
+
+    def settle_all(self, sop_instance_uids: Iterable[str]) -> dict[str, InstanceConflict | FileNotFoundError]:
+        """Each lies where it lies for good, after its catalogue row is committed; its other name goes at `tidy`.
+
+        Given are those that could not: an arrival that differs from what is there, which then lies in quarantine,
+        and one that is nowhere. Raises StorageFull when the disk does not take a name; what was done stays done.
+        """
+        faults: dict[str, InstanceConflict | FileNotFoundError] = {}
+        for uid in sop_instance_uids:
+            try:
+                self._settle(uid)
+            except (InstanceConflict, FileNotFoundError) as fault:
+                faults[uid] = fault
+            except StorageFull:
+                if not faults:
+                    raise
+                break  # what was found so far must be told; the others wait among the arrivals
+        return faults
+
+    def _settle(self, sop_instance_uid: str) -> None:
         settled, arrived = self._places(sop_instance_uid)
         with disk_faults(sop_instance_uid):
             try:
-                # Linked first, unlinked second: at no moment is there no file of this name.
+                # Linked now, unlinked later: at no moment is there no file of this name.
                 settled.hardlink_to(arrived)
             except FileExistsError:
-                if arrived.exists() and not _same_data_set(arrived, settled):
+                if arrived.exists() and not settled.samefile(arrived) and not same_data_set(arrived, settled):
                     # Left by a power cut between link and comparison: its sender never heard success.
-                    self.quarantine(arrived, _conflict(sop_instance_uid))
-                    raise InstanceConflict(_conflict(sop_instance_uid)) from None
+                    self.quarantine(arrived, conflict_words(sop_instance_uid))
+                    raise InstanceConflict(conflict_words(sop_instance_uid)) from None
             except FileNotFoundError:
                 if not settled.exists():
-                    raise
-            sync_folder(settled.parent)
-            arrived.unlink(missing_ok=True)
-        return settled
+                    raise FileNotFoundError(f"instance {sop_instance_uid} has no file to settle") from None
+        self._untidy[arrived.name] = settled
+
+    def tidy(self) -> None:
+        """The second names of what is settled are gone; the first are durable before. Twice is harmless.
+
+        Many at once: each folder is synced once for all of them. When that fails nothing is unlinked, neither now nor
+        later: the kernel reports a lost write once, so that a second fsync could succeed with the name lost. Such
+        files are settled again at the next start.
+        """
+        untidy, self._untidy = self._untidy, {}
+        self._left |= untidy.keys()
+        for folder in sorted({settled.parent for settled in untidy.values()}):
+            sync_folder(folder)
+        for name, settled in untidy.items():
+            if settled.exists():  # else it was taken away meanwhile, and came again
+                (self._arrivals / name).unlink(missing_ok=True)
+        self._left -= untidy.keys()
+
+    @property
+    def untidy(self) -> int:
+        """How many settled instances still have their name among the arrivals."""
+        return len(self._untidy)
 
     def path_of(self, sop_instance_uid: str) -> Path:
         """The instance's file; FileNotFoundError when there is none."""
@@ -164,6 +214,10 @@ class InstanceFiles:
             if path.exists():
                 return path
         raise FileNotFoundError(f"no file of instance {sop_instance_uid} is under {self._root}")
+
+    def paths_of(self, sop_instance_uids: Sequence[str]) -> list[Path]:
+        """The files of several instances, in their order; as `path_of`."""
+        return [self.path_of(uid) for uid in sop_instance_uids]
 
     def places_of(self, sop_instance_uid: str) -> tuple[Path, Path]:
         """Where the instance lies once it is listed and where until then, whether or not it is there."""
@@ -194,11 +248,16 @@ class InstanceFiles:
             sync_folder(path.parent)
         return kept
 
-    def sweep_parts(self) -> int:
-        """How many half-written files of dead writers were removed; a living writer holds a lock on its own."""
+    def sweep_parts(self, *, older_than_s: float = 0.0) -> int:
+        """How many half-written files of dead writers were removed; a living writer holds a lock on its own.
+
+        older_than_s: while others write, a few seconds, for the moment between a file and its lock.
+        """
         removed = 0
         for part in self._incoming.glob("*.part"):
             try:
+                if time.time() - part.stat().st_mtime < older_than_s:
+                    continue
                 descriptor = os.open(part, os.O_RDWR)
             except FileNotFoundError:
                 continue
@@ -244,7 +303,7 @@ class InstanceFiles:
         """SAME, when the first copy is as durable as was promised, or InstanceConflict."""
         known, same = self._wanted_again(sop_instance_uid, part)
         if not same:
-            raise InstanceConflict(_conflict(sop_instance_uid))
+            raise InstanceConflict(conflict_words(sop_instance_uid))
         self._sync_folder(known.parent)
         return Kept.SAME
 
@@ -253,7 +312,7 @@ class InstanceFiles:
         for _ in range(3):  # between two looks it may be settled, once
             try:
                 known = self.path_of(sop_instance_uid)
-                same = _same_data_set(part, known)
+                same = same_data_set(part, known)
                 if same:
                     os.utime(known)
                 return known, same
@@ -271,18 +330,19 @@ class InstanceFiles:
             yield part
 
     def _places(self, sop_instance_uid: str) -> tuple[Path, Path]:
-        name = _name(sop_instance_uid)
+        name = file_name(sop_instance_uid)
         return self._instances / name[:2] / name, self._arrivals / name
 
 
-def _name(sop_instance_uid: str) -> str:
+def file_name(sop_instance_uid: str) -> str:
     """The file name of an instance: a UID comes from a peer and is never a path."""
     if not sop_instance_uid:
         raise ValueError("an instance without a SOP Instance UID has no file")
     return hashlib.sha256(sop_instance_uid.encode("utf-8", "surrogatepass")).hexdigest() + ".dcm"
 
 
-def _conflict(sop_instance_uid: str) -> str:
+def conflict_words(sop_instance_uid: str) -> str:
+    """What is said of an instance that came again with other content."""
     return f"instance {sop_instance_uid} came again with another data set; the first copy is kept"
 
 
@@ -309,11 +369,11 @@ def _write_whole(descriptor: int, chunk: bytes | memoryview) -> None:
                 written += os.write(descriptor, rest)
 
 
-def _same_data_set(one: Path, other: Path) -> bool:
+def same_data_set(one: Path, other: Path) -> bool:
     """Whether two files hold the same data set; their File Meta may name different senders."""
     with one.open("rb") as first, other.open("rb") as second:
-        first.seek(_data_set_offset(first.read(144), one.stat().st_size))
-        second.seek(_data_set_offset(second.read(144), other.stat().st_size))
+        first.seek(data_set_offset(first.read(144), one.stat().st_size))
+        second.seek(data_set_offset(second.read(144), other.stat().st_size))
         while True:
             block = first.read(_BLOCK)
             if block != second.read(_BLOCK):
@@ -322,7 +382,7 @@ def _same_data_set(one: Path, other: Path) -> bool:
                 return True
 
 
-def _data_set_offset(head: bytes, size_bytes: int) -> int:
+def data_set_offset(head: bytes, size_bytes: int) -> int:
     """Where the data set begins (PS3.10 7.1: the File Meta's group length is its first element); 0 when unsaid."""
     if len(head) < 144 or head[128:132] != b"DICM" or head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
         return 0

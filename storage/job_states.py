@@ -61,4 +61,6 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.FAILED, Event.SUPERSEDE): State.SUPERSEDED,
     (State.SUPERSEDED, Event.REVIVE): State.WAITING,
 }
+ON_THE_WAY = (State.DERIVED, State.SENDING)
+"""Derived, and not yet everywhere it is to go."""
 OVER = frozenset({State.DELIVERED, State.REFUSED, State.FAILED, State.SUPERSEDED})

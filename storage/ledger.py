@@ -102,7 +102,7 @@ def reopen_deliveries(connection: sa.Connection, job_id: int, *, now: datetime) 
             deliveries.c.job_id == job_id,
             deliveries.c.state.in_((DeliveryState.REJECTED, DeliveryState.ABANDONED)),
         )
-        .values(state=DeliveryState.WAITING, attempts=0, first_try_at=None, next_try_at=None, reason="")
+        .values(state=DeliveryState.WAITING, attempts=0, first_try_at=None, next_try_at=now, reason="")
     ).rowcount
 
 

@@ -46,8 +46,13 @@ class PassportFiles:
         return self._path(series_instance_uid, sha256).read_text(encoding="ascii")
 
     def _path(self, series_instance_uid: str, sha256: str) -> Path:
-        name = hashlib.sha256(f"{series_instance_uid} {sha256}".encode("utf-8", "surrogatepass")).hexdigest()
-        return self._folder / name[:2] / f"{name}.json"
+        name = passport_name(series_instance_uid, sha256)
+        return self._folder / name[:2] / name
+
+
+def passport_name(series_instance_uid: str, sha256: str) -> str:
+    """The file name of a passport; a UID is never a path."""
+    return hashlib.sha256(f"{series_instance_uid} {sha256}".encode("utf-8", "surrogatepass")).hexdigest() + ".json"
 
 
 def _private(path: str, flags: int) -> int:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -255,7 +254,8 @@ class Remover:
                 for member in family.members
                 for uid in catalog.instance_uids(connection, member.series_instance_uid)
             ]
-        return {"series_instance_uid": family.series_instance_uid, "instances": entries}
+        members = [member.series_instance_uid for member in family.members]
+        return {"series_instance_uid": family.series_instance_uid, "members": members, "instances": entries}
 
     def _modified_ns(self, sop_instance_uid: str) -> int | None:
         try:
@@ -299,8 +299,3 @@ def _forget(connection: sa.Connection, member: Member, because: str) -> None:
             "because": because,
         },
     )
-
-
-def free_bytes(folder: Path) -> int:
-    """How much room the disk of the folder has, for a process without privileges."""
-    return shutil.disk_usage(folder).free

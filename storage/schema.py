@@ -172,6 +172,17 @@ deliveries = sa.Table(
     sa.Column("reason", FreeText, nullable=False),
 )
 
+lanes = sa.Table(
+    "lanes",
+    metadata,
+    _key("destination"),
+    _moment("broken_since", nullable=True),
+    _count("breaks"),
+    _count("failures"),
+    _moment("next_probe_at", nullable=True),
+    sa.Column("reason", FreeText, nullable=False),
+)
+
 ledger = sa.Table(
     "ledger",
     metadata,

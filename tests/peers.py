@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,7 +30,7 @@ NODE_AE, PACS_AE, SCANNER_AE = "DICOMNODE", "ORTHANC", "SCANNER"
 NODE_TOML = """
 [node]
 ae_title = "DICOMNODE"
-host = "127.0.0.1"
+host = "{host}"
 port = {port}
 data_folder = "../var"
 database = "{database}"
@@ -84,10 +86,32 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens to, not given twice, nor by the kernel nor by another xdist worker.
+
+    The kernel's own choice (port 0) could go to somebody's outgoing connection before we listen on it.
+    """
+    while True:
+        port = next(_PORTS)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no listener
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _port_numbers() -> Iterator[int]:
+    """Ports below those of outgoing connections, from a stretch that is this xdist worker's own."""
+    first, last = 10_240, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert last - first > 800, f"outgoing connections begin at port {last}: there is no room for servers below"
+    stretch = (last - first) // 8
+    first += stretch * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8)
+    begin = random.SystemRandom().randrange(stretch)  # another pytest of this machine begins elsewhere
+    return itertools.cycle(first + (begin + step) % stretch for step in range(stretch))
+
+
+_PORTS = _port_numbers()
 
 
 def wait_until(question: Callable[[], Any], *, seconds: float = 60.0, what: str = "it") -> Any:
@@ -109,6 +133,7 @@ class Orthanc:
     dicom_port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    no_delay: bool = True
 
     def start(self) -> Orthanc:
         """Orthanc answers on both ports."""
@@ -135,7 +160,8 @@ class Orthanc:
             [program("Orthanc"), str(config)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "TCP_NODELAY": "1"},
+            env={key: value for key, value in os.environ.items() if key != "TCP_NODELAY"}
+            | ({"TCP_NODELAY": "1"} if self.no_delay else {}),
         )
         wait_until(self._answers, seconds=30, what="Orthanc answering")
         return self
@@ -193,6 +219,7 @@ class RunningNode:
     folder: Path
     pacs_port: int
     port: int = field(default_factory=free_port)
+    host: str = "127.0.0.1"
     quiet_seconds: float = 1.0
     retry_first_s: float = 0.5
     retry_longest_s: float = 2.0
@@ -210,7 +237,7 @@ class RunningNode:
     def write_config(self) -> None:
         """node.toml and rules.toml are written anew."""
         self.config.mkdir(parents=True, exist_ok=True)
-        values = {key: getattr(self, key) for key in ("port", "pacs_port", "quiet_seconds", "retry_first_s")}
+        values = {key: getattr(self, key) for key in ("host", "port", "pacs_port", "quiet_seconds", "retry_first_s")}
         (self.config / "node.toml").write_text(
             NODE_TOML.format(
                 **values,
@@ -301,15 +328,16 @@ class RunningNode:
         return found
 
     def processes(self) -> dict[str, int]:
-        """The node's processes by role: node, work, send -> process id."""
+        """The node's processes by role: node, receive, work, send, those after the first receive-1 ... -> id."""
         assert self.process is not None
         found = {"node": self.process.pid}
         for entry in Path("/proc").iterdir():
             try:
                 if entry.name.isdigit() and f"PPid:\t{self.process.pid}\n" in (entry / "status").read_text():
                     arguments = (entry / "cmdline").read_bytes().split(b"\0")
-                    found[arguments[3].decode()] = int(entry.name)
-            except (OSError, IndexError):
+                    executor = arguments[arguments.index(b"--executor") + 1].decode()
+                    found[executor.rpartition("/")[2].removesuffix("-0")] = int(entry.name)
+            except (OSError, ValueError):
                 continue
         return found
 

@@ -18,14 +18,16 @@ from tests.builders_standing import STANDING
 
 DOCS = Path(__file__).parents[1] / "docs"
 UNIT = DOCS / "systemd" / "dicomnode.service"
+WORKERS = DOCS / "systemd" / "dicomnode-workers.service"
 
 
-def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [UNIT, WORKERS], ids=lambda path: path.name)
+def test_systemd_understands_every_line_of_the_unit(source: Path, tmp_path: Path) -> None:
     analyse = shutil.which("systemd-analyze")
     if analyse is None:
         pytest.skip("systemd-analyze is not here")
-    unit = tmp_path / UNIT.name  # the program is not installed where the unit looks for it
-    unit.write_text(UNIT.read_text().replace("/opt/dicomnode/venv/bin/dicomnode", "/bin/true"))
+    unit = tmp_path / source.name  # the program is not installed where the unit looks for it
+    unit.write_text(source.read_text().replace("/opt/dicomnode/venv/bin/dicomnode", "/bin/true"))
     found = subprocess.run([analyse, "verify", str(unit)], capture_output=True, text=True, check=False, timeout=60)
     assert found.returncode == 0 and not found.stderr, found.stderr
 
@@ -50,6 +52,9 @@ def test_the_compose_file_keeps_no_secret_and_shows_figures_to_this_machine_only
         "POSTGRES_PASSWORD" not in database["environment"] and "DICOMNODE_DATABASE_PASSWORD" not in node["environment"]
     )
     assert [port for port in node["ports"] if "9112" in port] == ["127.0.0.1:9112:9112"]
+    workers = compose["services"]["workers"]
+    assert workers["image"] == node["image"] and "DICOMNODE_DATABASE_PASSWORD" not in workers["environment"]
+    assert "ports" not in workers and "data:/data" in workers["volumes"]
     assert "ports" not in database, "the database is for the node only"
     copied = re.findall(r"^COPY (.+) \S+$", node["build"]["dockerfile_inline"], re.MULTILINE)
     for name in " ".join(copied).split():

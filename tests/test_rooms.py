@@ -28,7 +28,7 @@ LIBRARY_HOMES = {
         "dicomnode/fast_message.py",
         "dicomnode/fast_store.py",
         "dicomnode/fast_server.py",
-        "dicomnode/outgoing.py",
+        "dicomnode/negotiation.py",
         "dicomnode/contexts.py",
         "dicomnode/query_retrieve_scp.py",
         "dicomnode/query_retrieve_scu.py",
@@ -38,11 +38,12 @@ LIBRARY_HOMES = {
     "PIL": ("dicomnode/companions", "dicomnode/demo"),
     "dbos": ("dicomnode/engine.py",),
     "cel": ("dicomnode/expressions.py", "dicomnode/rules.py"),
-    "typer": ("dicomnode/cli.py",),
+    "typer": ("dicomnode/cli",),
+    "obstore": ("storage/object_store.py",),
     "prometheus_client": ("dicomnode/metrics.py",),
 }
 RIVER = ("receive", "gather", "route", "work", "send")
-ROOTS = ("node", "sweep", "dispatch", "worker", "cli", "demo", "__main__", "demo_page")
+ROOTS = ("node", "reception", "receiver", "crew", "sweep", "dispatch", "worker", "cli", "demo", "__main__", "demo_page")
 """The files that join rooms: the composition roots, the command line and the demonstration."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
@@ -57,15 +57,8 @@ def file_findings(dataset: Dataset) -> Iterator[Finding]:
 
 def image_findings(dataset: Dataset) -> Iterator[Finding]:
     """What every derived image must say, whatever its modality."""
-    yield from _identity(dataset)
-    yield from _geometry(dataset)
-    yield from _numbers_and_words(dataset)
-    yield from _equipment(dataset)
-    yield from _derivation(dataset)
-    yield from _references(dataset)
-    yield from _times(dataset)
-    yield from _marks(dataset)
-    yield from _left_out(dataset)
+    for rule in IMAGE_RULES:
+        yield from rule(dataset)
 
 
 def uid_finding(dataset: Dataset) -> Finding:
@@ -282,3 +275,9 @@ def _is_philips_pet(tag: int, dataset: Dataset) -> bool:
     creator = dataset.get(0x70530000 + slot)
     is_named = creator is not None and str(creator.value).strip() == iods.PHILIPS_PET_CREATOR
     return is_named and (tag & 0xFFFF < 0x100 or tag & 0xFF in iods.PHILIPS_PET_ELEMENTS)
+
+
+IMAGE_RULES: tuple[Callable[[Dataset], Iterator[Finding]], ...] = (
+    *(_identity, _geometry, _numbers_and_words, _equipment, _derivation, _references, _times, _marks, _left_out),
+)
+"""Each can be asked by itself."""

@@ -9,7 +9,7 @@ from itertools import chain
 from pydicom.dataset import Dataset
 
 from dicomnode.corrections import names_a_method
-from dicomnode.gate.image_rules import image_findings
+from dicomnode.gate.image_rules import IMAGE_RULES
 from dicomnode.gate.rules import Finding, asked, is_synthesized, number, text, texts
 
 NOT_OF_A_SYNTHETIC_CT = (
@@ -21,8 +21,12 @@ PIXEL_RULE = {"CT": "T1", "PT": "P3", "MR": "M2"}
 
 def header_findings(dataset: Dataset) -> Iterator[Finding]:
     """Everything that can be asked of a derived image's data set alone, without its pixels and its source."""
-    of_kind = KINDS.get(text(dataset, "Modality"))
-    return chain(image_findings(dataset), of_kind(dataset) if of_kind else ())
+    return chain.from_iterable(rule(dataset) for rule in header_rules(text(dataset, "Modality")))
+
+
+def header_rules(modality: str) -> tuple[Callable[[Dataset], Iterator[Finding]], ...]:
+    """What `header_findings` asks of an image of that modality, each part by itself."""
+    return (*IMAGE_RULES, KINDS[modality]) if modality in KINDS else IMAGE_RULES
 
 
 def _pixel_module(dataset: Dataset, rule: str, *, bits: int, signed: bool | None) -> Iterator[Finding]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from io import BytesIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicomnode.acquisition import unit_of
 from dicomnode.errors import OutputFault
 from dicomnode.gate.image_rules import file_findings, uid_finding
-from dicomnode.gate.kind_rules import header_findings
+from dicomnode.gate.kind_rules import header_rules
 from dicomnode.gate.pixel_rules import (
+    all_finite,
     length_findings,
     padding_findings,
     precision_findings,
@@ -22,13 +21,14 @@ from dicomnode.gate.pixel_rules import (
     restored_findings,
     stored_values,
 )
+from dicomnode.gate.read_back import ReadBack, Reader
+from dicomnode.gate.recall import Recall
 from dicomnode.gate.rules import Finding, asked, items, model_item, number, text, texts
 from dicomnode.gate.series_rules import Members, numbering_findings, series_findings, synthesis_findings
 from dicomnode.gate.source_rules import source_findings
 from dicomnode.iods import SOP_CLASS_OF
 from dicomnode.provenance import ascii_text
 from dicomnode.source_image import SourceImage
-from dicomnode.verbatim import verbatim_elements
 from inference.pipeline import Card, Outcome
 from inference.volume import Unit
 
@@ -50,20 +50,47 @@ def check_instance(
     outside: NDArray[np.bool_] | None = None,
     of_synthetic: bool = False,
 ) -> Dataset:
-    """One finished file, read back as a receiver would: its pixels are the values, its header holds the rules.
+    """One finished file alone, as `InstanceGate.check`."""
+    return InstanceGate(card, of_synthetic=of_synthetic).check(content, image, values=values, outside=outside).dataset
 
-    outside: where the values are the source's own padding, which no range is asked of. of_synthetic: whether an image
-    of the source series is synthetic. Gives what was read. Raises OutputFault.
-    """
-    dataset = dcmread(BytesIO(content))
-    elements = verbatim_elements(dataset)  # before a text is read (K1)
-    _hold_all(file_findings(dataset))
-    _hold_all(header_findings(dataset))
-    _hold_all(card_findings(dataset, card))
-    _hold_all(source_findings(dataset, elements, image, of_synthetic=of_synthetic))
-    _hold_all([uid_finding(dataset)])
-    _hold_all(pixel_findings(dataset, card, image, values=values, outside=outside))
-    return dataset
+
+class InstanceGate:
+    """Where each finished file of one series has to pass; what is the same bytes from file to file is asked once."""
+
+    def __init__(self, card: Card, *, of_synthetic: bool = False) -> None:
+        """of_synthetic: whether an image of the source series is synthetic."""
+        self._card, self._of_synthetic = card, of_synthetic
+        self._reader, self.recall = Reader(), Recall()
+
+    def check(
+        self,
+        content: bytes,
+        image: SourceImage,
+        *,
+        values: NDArray[np.float32],
+        outside: NDArray[np.bool_] | None = None,
+    ) -> ReadBack:
+        """One finished file, read back as a receiver would: its pixels are the values, its header holds the rules.
+
+        outside: where the values are the source's own padding, which no range is asked of. Gives what was read. Raises
+        OutputFault.
+        """
+        read = self._reader.read(content)
+        dataset = read.dataset
+        _hold_all(file_findings(dataset))
+        for rule in header_rules(text(dataset, "Modality")):
+            self._hold(rule, dataset)
+        self._hold(self._of_card, dataset)
+        _hold_all(source_findings(dataset, read.elements, image, of_synthetic=self._of_synthetic))
+        _hold_all([uid_finding(dataset)])
+        _hold_all(pixel_findings(dataset, self._card, image, values=values, outside=outside))
+        return read
+
+    def _of_card(self, dataset: Dataset) -> Iterator[Finding]:
+        return card_findings(dataset, self._card)
+
+    def _hold(self, rule: Callable[[Dataset], Iterator[Finding]], dataset: Dataset) -> None:
+        _hold_all(self.recall.findings(rule, dataset))
 
 
 def check_series(members: Members, images: Sequence[SourceImage], card: Card) -> None:
@@ -105,7 +132,7 @@ def outcome_findings(outcome: Outcome, card: Card, images: Sequence[SourceImage]
     named = {(image.sop_instance_uid, image.frame) for image in images}
     yield asked("C13", len(named) == len(images), "a source image is there twice")
     yield from _geometry(outcome, images)
-    yield asked("T5", np.isfinite(volume.values).all(), "the result holds values that are not finite")
+    yield asked("T5", all_finite(volume.values), "the result holds values that are not finite")
     known = volume.outside is None or volume.outside.shape == shape
     yield asked("T4", known, "what lies outside the field of view is said on another grid")
     yield from _beside(outcome, shape)
@@ -184,7 +211,7 @@ def pixel_findings(
     yield from length_findings(dataset)
     sized = (number(dataset, "Rows"), number(dataset, "Columns")) == values.shape
     yield asked("C5", sized, "Rows and Columns are not those of the result")
-    yield asked("T5", np.isfinite(values).all(), "the result holds values that are not finite")
+    yield asked("T5", all_finite(values), "the result holds values that are not finite")
     is_ct = card.result_modality == "CT"
     if is_ct:
         source_range = (image.lowest, image.highest) if card.modality == "CT" else None

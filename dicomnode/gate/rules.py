@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
+from dicomnode.gate.read_back import Watched, texts_of
 from dicomnode.uids import MANUFACTURER
 
 SYNTHESIZING_EQUIPMENT = "109100"
@@ -28,12 +29,7 @@ def asked(rule: str, holds: object, fault: str) -> Finding:
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     """All values of an attribute as texts; none when it is absent or empty."""
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        return ()
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        return (str(value).strip(),)
-    return tuple(str(single).strip() for single in value)
+    return dataset.texts(keyword) if isinstance(dataset, Watched) else texts_of(dataset.get(keyword))
 
 
 def text(dataset: Dataset, keyword: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicomnode.description import FIRST_BESIDE, TEN_DIGITS
+from dicomnode.gate.recall import Recall
 from dicomnode.gate.rules import Finding, asked, is_synthesized, items, numbers, text, texts
 from dicomnode.source_image import SourceImage
 
@@ -70,9 +71,10 @@ class Member:
 
 @dataclass(slots=True)
 class Members:
-    """The members of a series as they are made."""
+    """The members of a series as they are made; recall: of the gate that has asked them."""
 
     all: list[Member] = field(default_factory=list)
+    recall: Recall = field(default_factory=Recall)
     _known: dict[object, object] = field(default_factory=dict)
 
     @classmethod
@@ -85,8 +87,7 @@ class Members:
 
     def add(self, dataset: Dataset) -> Member:
         """One instance more."""
-        said: Said = tuple(texts(dataset, keyword) for keyword in KEYWORDS)
-        of_series = frozenset(text(item, "SeriesInstanceUID") for item in items(dataset, "ReferencedSeriesSequence"))
+        said, of_series = self.recall.of(_said, dataset), self.recall.of(_of_series, dataset)
         member = Member(
             uid=text(dataset, "SOPInstanceUID"),
             number=text(dataset, "InstanceNumber"),
@@ -95,11 +96,19 @@ class Members:
             source=first_source(dataset),
             of_series=self._known.setdefault(of_series, of_series),  # type: ignore[arg-type]
             series_type=text(dataset, "SeriesType"),
-            is_synthesized=is_synthesized(dataset),
+            is_synthesized=self.recall.of(is_synthesized, dataset),
             said=self._known.setdefault(said, said),  # type: ignore[arg-type]
         )
         self.all.append(member)
         return member
+
+
+def _said(dataset: Dataset) -> Said:
+    return tuple(texts(dataset, keyword) for keyword in KEYWORDS)
+
+
+def _of_series(dataset: Dataset) -> frozenset[str]:
+    return frozenset(text(item, "SeriesInstanceUID") for item in items(dataset, "ReferencedSeriesSequence"))
 
 
 def series_findings(members: Sequence[Member]) -> Iterator[tuple[Finding, str]]:

@@ -45,7 +45,7 @@ def source_images(path: Path) -> list[SourceImage]:
     Raises SeriesUnusable for frames that are no single-frame images: several in an object without functional groups,
     or such as leave open what a single-frame image must say.
     """
-    header = read_header(path)
+    header, pixels_at = read_header(path)
     with refusing_unreadable(path):
         seen = _dataset(header, _elements_of(header))  # so that no text of the header itself is decoded
         sop_class_uid, count = str(seen.get("SOPClassUID", "")), int(seen.get("NumberOfFrames") or 1)
@@ -57,7 +57,7 @@ def source_images(path: Path) -> list[SourceImage]:
             f"instance {seen.get('SOPInstanceUID', '')} holds frames without places of their own, or in colour; "
             "send the series as single-frame images",
         )
-    return [source_image_of(path, header)]
+    return [source_image_of(path, header, pixels_at)]
 
 
 def _frame_images(path: Path) -> list[SourceImage]:
@@ -135,8 +135,7 @@ def _without(root: Dataset, keywords: Iterable[str]) -> Dataset:
 
 def _elements_of(dataset: Dataset) -> Elements:
     """The elements of a data set as they are, undecoded where nobody has read them."""
-    found = {tag: dataset.get_item(tag) for tag in list(dataset.keys())}
-    return {tag: element for tag, element in found.items() if element is not None}
+    return dict(dataset._dict)
 
 
 def _dataset(root: Dataset, elements: Elements) -> Dataset:

@@ -304,6 +304,15 @@ def test_what_is_made_beside_the_images_is_named_by_known_words(tmp_path: Path) 
     assert "banner" in fault(tmp_path, NODE.replace('method = "nmar"', 'also = ["bannner"]'))
 
 
+def test_a_data_folder_that_others_can_look_into_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var").chmod(0o755)
+    (warning,) = load(tmp_path).warnings
+    assert "open to others (mode 0755)" in warning
+    (tmp_path / "var").chmod(0o700)
+    assert load(tmp_path).warnings == ()
+
+
 def test_what_is_unusual_is_a_warning(tmp_path: Path) -> None:
     node = NODE.replace('may = ["store"]', "may = []")
     (warning,) = load(tmp_path, node, RULES + 'from = ["scanner"]\n').warnings

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from dicomnode.engine import Engine, priorities, queue_task
+from dicomnode.engine import Engine, queue_task
 from storage.database import Database, open_engine
+from tests.builders_database import address, create_database
 
 EXECUTOR = """
 import sys, time
@@ -22,7 +26,7 @@ from storage.database import Database, open_engine
 from storage.locks import take_lock
 
 folder, executor_id, task_s = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-database = Database.open(f"sqlite:///{folder}/node.sqlite")
+database = Database.open(sys.argv[5])
 
 
 def task(job_id, destination):
@@ -35,32 +39,47 @@ def task(job_id, destination):
 
 
 executor = Executor(
-    open_engine(f"sqlite:///{folder}/engine.sqlite"),
+    open_engine(sys.argv[6]),
     executor_id=executor_id,
     tasks={sys.argv[4]: task},
     take_lock=lambda name: take_lock(database, folder / "locks", name),
+    ended=lambda: (folder / "ended").touch(),
     takeover_s=0.3,
 )
 executor.start()
-time.sleep(120)
+for _ in range(600):
+    time.sleep(0.2)
+    (folder / "naps").write_text("\\n".join(executor._naps._length_s))
 """
 
 
+@pytest.fixture(params=["sqlite"])
+def urls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """Where the node's and the engine's tables are; both in one database on PostgreSQL, as in a node."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/node.sqlite", f"sqlite:///{tmp_path}/engine.sqlite"
+    made = address(create_database(request.getfixturevalue("postgresql_url"), "CREATE DATABASE {name}"))
+    return made, made
+
+
+on_both = pytest.mark.parametrize("urls", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    Database.open(f"sqlite:///{tmp_path}/node.sqlite").close()
-    engine = Engine(open_engine(f"sqlite:///{tmp_path}/engine.sqlite"))
+def engine(urls: tuple[str, str]) -> Iterator[Engine]:
+    Database.open(urls[0]).close()
+    engine = Engine(open_engine(urls[1]))
     engine.register_queue("derive", concurrency_per_executor=1)
     yield engine
     engine.close()
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start(tmp_path: Path, urls: tuple[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     running: list[subprocess.Popen[bytes]] = []
 
     def start_executor(executor_id: str, task_s: float = 0.0, queue: str = "derive") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", EXECUTOR, str(tmp_path), executor_id, str(task_s), queue]
+        command = [sys.executable, "-c", EXECUTOR, str(tmp_path), executor_id, str(task_s), queue, *urls]
         running.append(subprocess.Popen(command, cwd=Path(__file__).parents[2]))
         return running[-1]
 
@@ -98,6 +117,7 @@ def test_the_more_urgent_is_taken_first(engine: Engine, start: Callable[..., obj
     assert [line.split()[0] for line in lines(tmp_path / "done")] == ["3", "2", "1"]
 
 
+@on_both
 def test_a_killed_executor_goes_on_when_it_is_started_again(
     engine: Engine, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -109,6 +129,7 @@ def test_a_killed_executor_goes_on_when_it_is_started_again(
     wait_for(lambda: lines(tmp_path / "done") == ["1 one"])
 
 
+@on_both
 def test_work_of_a_dead_executor_is_taken_over_by_a_living_one_and_only_then(
     engine: Engine, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -143,5 +164,31 @@ def test_lanes_share_a_task_and_are_told_apart_by_destination(
     assert queue_task("send.pacs") == "send"
 
 
-def test_priorities_are_the_words_of_a_rule_most_urgent_first() -> None:
-    assert tuple(priorities()) == ("stat", "routine", "low")
+def test_the_pollers_of_the_installed_dbos_nap_as_we_want_and_the_end_of_a_task_is_told(
+    engine: Engine, start: Callable[..., object], tmp_path: Path
+) -> None:
+    engine.enqueue("derive", "run-1", job_id=1, destination="", priority=1)
+    start("one")
+    wait_for(lambda: "queue-worker-derive" in lines(tmp_path / "naps"))
+    wait_for(lambda: (tmp_path / "ended").exists())
+
+
+def test_a_finished_run_is_forgotten_after_its_time_with_all_its_rows_and_what_waits_stays(
+    engine: Engine, start: Callable[..., object], tmp_path: Path
+) -> None:
+    engine.register_queue("send.pacs", concurrency_per_executor=1)
+    engine.enqueue("send.pacs", "send-1", job_id=1, destination="pacs", priority=1)
+    engine.enqueue("derive", "run-1", job_id=1, destination="", priority=1)
+    began = datetime.now(UTC)
+    start("one")
+    wait_for(lambda: rows(tmp_path, "workflow_status", "WHERE status = 'SUCCESS'") == 1)
+    assert engine.forget_finished(began) == 0 and rows(tmp_path, "workflow_status") == 2
+    assert engine.forget_finished(datetime.now(UTC) + timedelta(seconds=5)) == 1
+    assert rows(tmp_path, "workflow_status") == 1 and rows(tmp_path, "operation_outputs") == 0
+    start("two", 0, "send.pacs")
+    wait_for(lambda: "1pacs two" in lines(tmp_path / "done"))
+
+
+def rows(folder: Path, table: str, condition: str = "") -> int:
+    with closing(sqlite3.connect(folder / "engine.sqlite", timeout=30)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table} {condition}").fetchone()[0])

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pynetdicom.dimse_messages import C_STORE_RSP
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_messages import C_ECHO_RQ, C_STORE_RQ, C_STORE_RSP
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.sop_class import CTImageStorage
+from pynetdicom.sop_class import CTImageStorage, Verification
 
-from dicomnode.fast_pdu import Command, PduFault, StoreRequest, read_command, store_response
+from dicomnode.fast_pdu import (
+    LONGEST_FRAGMENT,
+    Command,
+    PduFault,
+    StoreRequest,
+    cut,
+    echo_request,
+    longest_fragment,
+    read_command,
+    store_request,
+    store_response,
+)
 from tests.builders_receive import element, store_command
 
 
@@ -79,3 +91,71 @@ def test_the_response_is_byte_for_byte_that_of_pynetdicom(status: int) -> None:
     message.primitive_to_message(primitive)
     (data,) = message.encode_msg(3, 16384)
     assert store_response(3, StoreRequest(4711, CTImageStorage, "1.2.34"), status) == P_DATA_TF(data).encode()
+
+
+def sent_by_pynetdicom(message: C_STORE_RQ | C_ECHO_RQ, primitive: C_STORE | C_ECHO) -> bytes:
+    """The command set that pynetdicom makes of a primitive."""
+    message.primitive_to_message(primitive)
+    return b"".join(
+        value[1:] for one in message.encode_msg(1, 16384) for _, value in one.presentation_data_value_list
+        if value[0] & 1
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.34"])
+def test_a_store_request_is_what_pynetdicom_would_have_sent(uid: str) -> None:
+    primitive = C_STORE()
+    primitive.MessageID, primitive.Priority = 4711, 0
+    primitive.AffectedSOPClassUID, primitive.AffectedSOPInstanceUID = CTImageStorage, uid
+    primitive.DataSet = io.BytesIO(b"\0\0")
+    assert store_request(4711, CTImageStorage, uid) == sent_by_pynetdicom(C_STORE_RQ(), primitive)
+
+
+def test_an_echo_request_is_what_pynetdicom_would_have_sent() -> None:
+    primitive = C_ECHO()
+    primitive.MessageID, primitive.AffectedSOPClassUID = 65535, Verification
+    assert echo_request(65535) == sent_by_pynetdicom(C_ECHO_RQ(), primitive)
+
+
+def test_only_the_response_to_the_last_request_is_its_answer() -> None:
+    asked = read_command(store_request(5, CTImageStorage, "1.2.3"))
+    answer = store_response(1, StoreRequest(5, CTImageStorage, "1.2.3"), 0xB000)
+    assert read_command(answer[12:]).status_of(asked) == 0xB000
+    for other in (StoreRequest(6, CTImageStorage, "1.2.3"), StoreRequest(5, CTImageStorage, "1.2.4")):
+        with pytest.raises(PduFault):
+            read_command(store_response(1, other, 0)[12:]).status_of(asked)
+    with pytest.raises(PduFault, match="instead of the response"):
+        asked.status_of(asked)
+
+
+@given(
+    content=st.binary(max_size=300),
+    longest=st.integers(1, 60).map(lambda half: 2 * half),
+    flags=st.sampled_from([0, 2, 3]),
+)
+def test_what_is_cut_is_whole_again_and_only_its_end_is_the_last(content: bytes, longest: int, flags: int) -> None:
+    parts = cut(content, context_id=7, flags=flags, longest=longest)
+    wire, joined, ends = b"".join(parts), b"", []
+    while wire:
+        pdu = P_DATA_TF()
+        length = 6 + int.from_bytes(wire[2:6], "big")
+        pdu.decode(wire[:length])
+        wire = wire[length:]
+        (item,) = pdu.presentation_data_value_items
+        assert item.presentation_context_id == 7 and len(item.presentation_data_value) <= longest + 1
+        joined += item.presentation_data_value[1:]
+        ends.append(item.presentation_data_value[0])
+    assert joined == content and ends[-1] == flags and set(ends[:-1]) <= {flags & 1}
+
+
+@pytest.mark.parametrize(
+    ("maximum_length", "longest"), [(0, LONGEST_FRAGMENT), (16384, 16378), (4099, 4092), (1 << 31, LONGEST_FRAGMENT)]
+)
+def test_a_fragment_fits_into_the_peers_pdu(maximum_length: int, longest: int) -> None:
+    assert longest_fragment(maximum_length) == longest
+
+
+@pytest.mark.parametrize("maximum_length", [1, 6, 7])
+def test_a_maximum_that_no_fragment_fits_is_a_fault(maximum_length: int) -> None:
+    with pytest.raises(PduFault, match="no fragment fits"):
+        longest_fragment(maximum_length)

@@ -27,17 +27,19 @@ from tests.builders_receive import (
     sop_instance_uid_of,
     store_command,
 )
+from tests.builders_tls import Authority
 from tests.peers import wait_until
 
 ABORT = 0x07
 COMMAND, LAST = 1, 2
 
 
-@pytest.fixture
-def station(tmp_path: Path) -> Iterator[Station]:
+@pytest.fixture(params=["plain TCP", "TLS"])
+def station(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority) -> Iterator[Station]:
     """A node with short deadlines; afterwards nothing half-written, no thread and no file is left."""
     before = open_files()
-    station = Station(InstanceFiles(tmp_path / "var"), deadlines=QUICK)
+    called = authority if request.param == "TLS" else None
+    station = Station(InstanceFiles(tmp_path / "var"), deadlines=QUICK, authority=called)
     yield station
     station.receiver.stop(drain_s=5)
     assert list((tmp_path / "var" / "incoming").iterdir()) == []
@@ -55,7 +57,7 @@ def open_files() -> int:
 
 def assert_serves(station: Station, image: Path) -> None:
     """A right C-STORE, in fragments, is answered 0x0000."""
-    with RawPeer(station.port) as peer:
+    with station.call() as peer:
         assert store(peer, image) == 0x0000
         peer.send(struct.pack(">BBI", 5, 0, 4) + bytes(4))
         assert peer.read_pdu()[0] == 0x06
@@ -78,7 +80,7 @@ def test_an_instance_in_fragments_is_kept_as_it_came(station: Station, image: Pa
 
 @pytest.mark.parametrize("part", [100, 4000, 131060])
 def test_the_size_of_fragments_does_not_matter(station: Station, image: Path, part: int) -> None:
-    with RawPeer(station.port) as peer:
+    with station.call() as peer:
         assert store(peer, image, part=part) == 0x0000
 
 
@@ -116,7 +118,7 @@ WRONG: dict[str, Callable[[bytes], bytes]] = {
 def test_what_breaks_the_protocol_is_aborted_and_the_node_serves_the_next(
     station: Station, image: Path, what: str
 ) -> None:
-    with RawPeer(station.port) as peer:
+    with station.call() as peer:
         try:
             peer.send(WRONG[what](encoded_data_set(image)))
             if what != "a find in a context of storage":
@@ -136,7 +138,7 @@ def test_a_stream_with_flipped_bytes_never_ends_the_node_and_keeps_only_what_was
     stream += b"".join(p_data(fragment(0, content[at : at + 1000])) for at in range(0, 6000, 1000))
     for _ in range(chance.randrange(1, 8)):
         stream[chance.randrange(len(stream))] = chance.randrange(256)
-    with RawPeer(station.port, associate=chance.random() < 0.8) as peer:
+    with station.call(associate=chance.random() < 0.8) as peer:
         try:
             peer.send(bytes(stream[chance.randrange(3) * 7 :]))
             peer.socket.shutdown(socket.SHUT_WR)
@@ -148,7 +150,7 @@ def test_a_stream_with_flipped_bytes_never_ends_the_node_and_keeps_only_what_was
 
 @pytest.mark.parametrize("length", [0, 1, 5, 7, 60, 150])
 def test_a_broken_association_request_is_nothing(station: Station, image: Path, length: int) -> None:
-    with RawPeer(station.port, associate=False) as peer:
+    with station.call(associate=False) as peer:
         peer.send(associate_request()[:length])
         peer.socket.shutdown(socket.SHUT_WR)
         peer.ends()
@@ -156,7 +158,7 @@ def test_a_broken_association_request_is_nothing(station: Station, image: Path, 
 
 
 def test_an_association_request_of_400_megabytes_is_refused_before_it_is_read(station: Station, image: Path) -> None:
-    with RawPeer(station.port, associate=False) as peer:
+    with station.call(associate=False) as peer:
         peer.send(struct.pack(">BBI", 1, 0, 400 << 20) + bytes(1000))
         assert peer.ends() in (ABORT, -1)
     assert_serves(station, image)
@@ -166,7 +168,7 @@ def test_an_association_request_whose_items_are_garbage_is_refused(station: Stat
     whole = associate_request()
     for seed in range(10):
         chance = random.Random(seed)
-        with RawPeer(station.port, associate=False) as peer:
+        with station.call(associate=False) as peer:
             peer.send(whole[:74] + chance.randbytes(len(whole) - 74))
             assert peer.ends() in (ABORT, 0x02, 0x03, -1)
     assert_serves(station, image)
@@ -199,7 +201,7 @@ def byte_by_byte(peer: RawPeer) -> None:
 
 @pytest.mark.parametrize("slow", [slowly_connected, slowly_asked, half_a_head, half_a_pdu, byte_by_byte])
 def test_a_peer_that_is_too_slow_is_dropped(station: Station, image: Path, slow: Callable[[RawPeer], None]) -> None:
-    with RawPeer(station.port, associate=slow not in (slowly_connected, slowly_asked)) as peer:
+    with station.call(associate=slow not in (slowly_connected, slowly_asked)) as peer:
         try:
             slow(peer)
             assert peer.ends() in (ABORT, -1)
@@ -217,7 +219,7 @@ def test_an_idle_association_is_ended(tmp_path: Path) -> None:
 
 def test_a_pause_between_pdus_is_no_stall(station: Station, image: Path) -> None:
     content = encoded_data_set(image)
-    with RawPeer(station.port) as peer:
+    with station.call() as peer:
         peer.send_fragment(3, store_command(sop_instance_uid_of(image)))
         peer.send_fragment(0, content[:1000])
         time.sleep(1.2)
@@ -230,7 +232,7 @@ def test_a_pause_between_pdus_is_no_stall(station: Station, image: Path) -> None
 def test_an_instance_that_breaks_off_leaves_nothing_and_can_come_again(
     station: Station, image: Path, half: bool
 ) -> None:
-    with RawPeer(station.port) as peer:
+    with station.call() as peer:
         peer.send_fragment(3, store_command(sop_instance_uid_of(image)))
         for at in range(0, 90_000, 15_000):
             peer.send_fragment(0, encoded_data_set(image)[at : at + 15_000])

@@ -1,21 +1,23 @@
-"""What arrives is listed once and nothing is lost; a series is whole by evidence or by quiet time."""
+"""What arrives is listed once, in its order, and nothing is lost, whatever the disk does meanwhile."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
+from pydicom import dcmread
 
-from dicomnode.gather import expected_count, list_arrivals, slice_gap, whole_because
+from dicomnode import gather
+from dicomnode.gather import list_arrivals
 from storage import audit, catalog
-from storage.catalog import Series, SeriesState
 from storage.database import Database
 from storage.instance_files import InstanceFiles
 from tests.builders_dicom import write_ct_series
 
-CT = "1.2.840.10008.5.1.4.1.1.2"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
@@ -25,26 +27,8 @@ def files(tmp_path: Path) -> InstanceFiles:
 
 
 def arrive(files: InstanceFiles, paths: list[Path]) -> None:
-    from pydicom import dcmread
-
     for path in paths:
         files.keep_arrival(dcmread(path).SOPInstanceUID, [path.read_bytes()])
-
-
-def image(k: int, **attributes: Any) -> dict[str, Any]:
-    return {
-        "SOPClassUID": CT,
-        "Modality": "CT",
-        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
-        "AcquisitionNumber": 1,
-        "ImagePositionPatient": [0.0, 0.0, 3.0 * k],
-        "ImageOrientationPatient": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
-        **attributes,
-    }
-
-
-def series(count: int, *, last: datetime = NOW) -> Series:
-    return Series("1.2.3", "1.2", "scanner", SeriesState.OPEN, catalog.Origin.RECEIVED, 1, count, last, last, None, "")
 
 
 def test_arrivals_are_listed_with_their_peer_and_settled(
@@ -52,11 +36,11 @@ def test_arrivals_are_listed_with_their_peer_and_settled(
 ) -> None:
     paths = write_ct_series(tmp_path / "source", slices=3)
     arrive(files, paths)
-    grown = list_arrivals(database, files, peer_of=lambda title: f"peer of {title!r}")
+    found = list_arrivals(database, files, peer_of=lambda title: f"peer of {title!r}")
     assert files.arrivals() == []
     with database.read() as connection:
         (listed,) = catalog.open_series(connection)
-        assert {listed.series_instance_uid} == grown
+        assert {listed.series_instance_uid} == found.grown
         assert listed.instance_count == 3
         assert listed.peer == "peer of ''"
         for instance in catalog.series_instances(connection, listed.series_instance_uid):
@@ -79,9 +63,10 @@ def test_a_crash_between_listing_and_settling_is_mended_at_the_next_look(
     paths = write_ct_series(tmp_path / "source", slices=2)
     arrive(files, paths)
     list_arrivals(database, files, peer_of=str)
+    files.tidy()
     for path in (tmp_path / "var" / "instances").rglob("*.dcm"):
         path.rename(tmp_path / "var" / "arrivals" / path.name)  # as a crash before the move leaves it
-    assert list_arrivals(database, files, peer_of=str) == set()
+    assert list_arrivals(database, files, peer_of=str).grown == frozenset()
     assert files.arrivals() == []
     with database.read() as connection:
         assert catalog.open_series(connection)[0].instance_count == 2
@@ -92,7 +77,8 @@ def test_a_copy_with_other_content_left_by_a_power_cut_is_a_conflict_of_its_seri
 ) -> None:
     (source,) = write_ct_series(tmp_path / "source", slices=1)
     arrive(files, [source])
-    (series_uid,) = list_arrivals(database, files, peer_of=str)
+    (series_uid,) = list_arrivals(database, files, peer_of=str).grown
+    files.tidy()
     (settled,) = (tmp_path / "var" / "instances").rglob("*.dcm")
     (tmp_path / "var" / "arrivals" / settled.name).write_bytes(settled.read_bytes()[:-2] + b"\x07\x01")
     list_arrivals(database, files, peer_of=str)
@@ -106,7 +92,7 @@ def test_what_cannot_be_read_goes_to_quarantine_and_holds_up_nothing(
 ) -> None:
     files.keep_arrival("1.2.3.4", [b"\0" * 128 + b"DICM" + b"garbage" * 99])
     arrive(files, write_ct_series(tmp_path / "source", slices=1))
-    assert len(list_arrivals(database, files, peer_of=str)) == 1
+    assert len(list_arrivals(database, files, peer_of=str).grown) == 1
     assert files.arrivals() == []
     assert len(list((tmp_path / "var" / "quarantine").glob("*.dcm"))) == 1
     with database.read() as connection:
@@ -132,62 +118,99 @@ def test_a_late_instance_opens_the_series_again_and_is_audited(
         assert any(entry.event == "late instances" for entry in audit.entries(connection))
 
 
-def test_a_series_is_whole_when_everything_announced_is_here_without_a_gap() -> None:
-    headers = [image(k, ImagesInAcquisition=4) for k in range(4)]
-    soon = NOW + timedelta(seconds=1)
-    assert "ImagesInAcquisition" in (whole_because(series(4), headers, quiet_seconds=60, now=soon) or "")
-    assert whole_because(series(3), headers[:3], quiet_seconds=60, now=soon) is None
+def test_a_look_lists_so_many_at_most_the_oldest_first_and_says_that_more_wait(
+    database: Database, files: InstanceFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "BATCH", 2)
+    arrive(files, write_ct_series(tmp_path / "source", slices=7))
+    order = files.arrivals()
+    told: list[str] = []
+    more = []
+    while files.arrivals():
+        look = list_arrivals(
+            database, files, peer_of=str, most=3, listed=lambda new: told.extend(one.sop_instance_uid for one in new)
+        )
+        more.append((look.count, look.more))
+    assert more == [(3, True), (3, True), (1, False)]
+    assert [files.places_of(uid)[1] for uid in told] == order
 
 
-def test_a_count_per_acquisition_stands_a_second_for_another_acquisition_may_follow() -> None:
-    headers = [image(k, ImagesInAcquisition=4) for k in range(4)]
-    assert whole_because(series(4), headers, quiet_seconds=60, now=NOW + timedelta(seconds=0.9)) is None
-    pet = [image(k, Modality="PT", NumberOfSlices=4) for k in range(4)]
-    assert whole_because(series(4), pet, quiet_seconds=60, now=NOW) is not None
+def test_a_file_that_the_disk_cannot_read_is_passed_over_stays_and_holds_up_nothing(
+    database: Database, files: InstanceFiles, tmp_path: Path
+) -> None:
+    arrive(files, write_ct_series(tmp_path / "source", slices=2))
+    sick = tmp_path / "var" / "arrivals" / "0.dcm"
+    sick.mkdir()  # reading it is an error of the disk, not of its content
+    passed_over: set[Path] = set()
+    assert list_arrivals(database, files, peer_of=str, passed_over=passed_over).count == 3
+    assert passed_over == {sick} and files.arrivals() == [sick]
+    assert list_arrivals(database, files, peer_of=str, passed_over=passed_over).count == 0
+    with database.read() as connection:
+        assert catalog.open_series(connection)[0].instance_count == 2
 
 
-def test_a_count_reached_with_a_gap_waits_for_the_quiet_time_and_says_so() -> None:
-    headers = [image(k, ImagesInAcquisition=4) for k in (0, 1, 2, 5)]
-    assert whole_because(series(4), headers, quiet_seconds=60, now=NOW) is None
-    later = whole_because(series(4), headers, quiet_seconds=60, now=NOW + timedelta(seconds=61))
-    assert later is not None and "gap of 9.00 mm" in later
+def test_a_quarantine_that_takes_nothing_loses_nothing_and_holds_up_nothing(
+    database: Database, files: InstanceFiles, tmp_path: Path
+) -> None:
+    files.keep_arrival("1.2.3.4", [b"garbage" * 99])
+    (garbage,) = files.arrivals()
+    arrive(files, write_ct_series(tmp_path / "source", slices=1))
+    blocked = tmp_path / "var" / "quarantine" / f"{garbage.name}.reason.txt"
+    blocked.mkdir()  # no file can take this name
+    passed_over: set[Path] = set()
+    assert len(list_arrivals(database, files, peer_of=str, passed_over=passed_over).grown) == 1
+    assert passed_over == {garbage} == set(files.arrivals())
+    blocked.rmdir()
+    list_arrivals(database, files, peer_of=str)
+    assert files.arrivals() == [] and blocked.is_file()
 
 
-def test_a_series_that_announces_nothing_is_whole_after_the_quiet_time() -> None:
-    headers = [image(k) for k in range(4)]
-    assert whole_because(series(4), headers, quiet_seconds=5, now=NOW + timedelta(seconds=4.9)) is None
-    assert whole_because(series(4), headers, quiet_seconds=5, now=NOW + timedelta(seconds=5)) is not None
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from dicomnode.gather import list_arrivals
+from storage import instance_files
+from storage.database import Database
+from storage.instance_files import InstanceFiles
+
+name, after = sys.argv[2], int(sys.argv[3])
+owner = {"hardlink_to": Path, "unlink": Path, "settle_all": InstanceFiles, "tidy": InstanceFiles}.get(name)
+owner = owner or instance_files
+real = getattr(owner, name)
+
+def dying(*arguments, **more):
+    global after
+    if after == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    after -= 1
+    return real(*arguments, **more)
+
+database, files = Database.open(f"sqlite:///{sys.argv[1]}/node.sqlite"), InstanceFiles(Path(sys.argv[1]) / "var")
+setattr(owner, name, dying)
+list_arrivals(database, files, peer_of=str)
+files.tidy()
+"""
 
 
-def test_too_few_after_the_quiet_time_is_said() -> None:
-    headers = [image(k, ImagesInAcquisition=9) for k in range(4)]
-    because = whole_because(series(4), headers, quiet_seconds=5, now=NOW + timedelta(seconds=6))
-    assert because is not None and "announced 9" in because and "4 images" in because
-
-
-def test_pet_counts_slices_times_time_slices() -> None:
-    headers = [image(k, Modality="PT", NumberOfSlices=4, NumberOfTimeSlices=3) for k in range(4)]
-    assert expected_count(headers) == (12, "NumberOfSlices x NumberOfTimeSlices")
-    static = [image(k, Modality="PT", NumberOfSlices=4) for k in range(4)]
-    assert expected_count(static) == (4, "NumberOfSlices")
-
-
-def test_images_in_acquisition_is_summed_over_the_acquisitions() -> None:
-    first = [image(k, ImagesInAcquisition=2) for k in range(2)]
-    second = [image(k + 2, ImagesInAcquisition=3, AcquisitionNumber=2) for k in range(3)]
-    assert expected_count(first + second) == (5, "ImagesInAcquisition")
-    assert expected_count([*first, image(9)]) is None
-
-
-def test_a_localizer_does_not_count() -> None:
-    headers = [image(k, ImagesInAcquisition=3) for k in range(3)]
-    localizer = image(0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImagesInAcquisition=1)
-    assert expected_count([localizer, *headers]) == (3, "ImagesInAcquisition")
-    soon = NOW + timedelta(seconds=1)
-    assert whole_because(series(4), [localizer, *headers], quiet_seconds=60, now=soon) is not None
-
-
-def test_jitter_is_no_gap() -> None:
-    headers = [image(k, ImagePositionPatient=[0.0, 0.0, 3.0 * k + (0.05 if k % 2 else 0.0)]) for k in range(9)]
-    assert slice_gap(headers) is None
-    assert slice_gap([image(0), image(1)]) is None
+@pytest.mark.parametrize(
+    ("step", "after"), [("settle_all", 0), ("hardlink_to", 2), ("tidy", 0), ("sync_folder", 1), ("unlink", 2)]
+)
+def test_killed_between_any_two_steps_nothing_is_lost_and_the_next_look_mends_it(
+    database: Database, files: InstanceFiles, tmp_path: Path, step: str, after: int
+) -> None:
+    paths = write_ct_series(tmp_path / "source", slices=6)
+    arrive(files, paths)
+    command = [sys.executable, "-c", DIES, str(tmp_path), step, str(after)]
+    died = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    uids = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in paths}
+    assert all(files.path_of(uid).read_bytes() == path.read_bytes() for uid, path in uids.items())
+    again = InstanceFiles(tmp_path / "var")
+    list_arrivals(database, again, peer_of=str)
+    again.tidy()
+    assert list((tmp_path / "var" / "arrivals").iterdir()) == []
+    assert {path.name for path in (tmp_path / "var" / "instances").rglob("*.dcm")} == {
+        files.places_of(uid)[0].name for uid in uids
+    }
+    with database.read() as connection:
+        assert catalog.open_series(connection)[0].instance_count == 6

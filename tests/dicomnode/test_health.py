@@ -53,6 +53,15 @@ def test_a_check_that_fails_or_cannot_be_asked_is_named_and_means_not_ready() ->
     assert ready_answer({"port": lambda: True}).status == 200
 
 
+def test_remarks_are_words_beside_the_checks_that_make_nobody_unready() -> None:
+    def away() -> list[str]:
+        raise OSError
+
+    answer = ready_answer({"port": lambda: True}, remarks=lambda: ["lane to pacs broken\nsince noon"])
+    assert (answer.status, answer.body) == (200, b"ok port\n-- lane to pacs broken since noon\n")
+    assert ready_answer({"port": lambda: True}, remarks=away).body == b"ok port\n"
+
+
 def test_alive_means_that_the_threads_of_the_river_live() -> None:
     assert alive_answer(lambda: True).status == 200 and alive_answer(lambda: False).status == 503
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
 from dicomnode.metrics import Metrics, Standing
-from storage import audit, catalog, deliveries, jobs
+from storage import audit, catalog, deliveries, jobs, lanes
 from storage.catalog import Instance
 from storage.database import Database, open_engine
 from storage.jobs import Event, Job, State
@@ -103,6 +104,19 @@ def test_jobs_and_lanes_are_shown_as_they_stand(database: Database) -> None:
     assert value(found, "lane_failing_seconds", peer="pacs") > 0
 
 
+def test_a_broken_lane_is_shown_with_what_waits_and_when_it_is_probed(database: Database) -> None:
+    derive(database, [instance(1)])
+    asked = begun(database)
+    assert value(read(asked), "lane_broken", peer="pacs") == 0
+    now = datetime.now(UTC)
+    with database.begin() as connection:
+        lanes.break_lane(connection, "pacs", reason="down", next_probe_at=now + timedelta(hours=1), now=now)
+    found = read(asked)
+    assert value(found, "lane_broken", peer="pacs") == 1 == value(found, "deliveries", peer="pacs", state="waiting")
+    assert 0 < value(found, "lane_next_probe_seconds", peer="pacs") <= 3600
+    assert value(found, "happenings_total", event="lane broken") == 1
+
+
 def test_latencies_are_observed_once_for_each_job_that_came_so_far(database: Database) -> None:
     asked = begun(database)
     job = derive(database, [instance(1), instance(2)])
@@ -112,8 +126,9 @@ def test_latencies_are_observed_once_for_each_job_that_came_so_far(database: Dat
         deliveries.finish_delivery(connection, job.id, "pacs", now=job.created_at)
     for _ in range(2):
         found = read(asked)
-        for step in ("received_to_derived", "derived_to_delivered", "received_to_delivered"):
+        for step in ("waited", "ran", "received_to_derived", "derived_to_delivered", "received_to_delivered"):
             assert value(found, "job_seconds_count", step=step, pipeline=job.pipeline) == 1
+        assert value(found, "delivery_seconds_count", peer="pacs") == 1
     # The made-up instances came in 2024: years before they were derived. The delivery took a moment.
     assert value(found, "job_seconds_bucket", step="received_to_derived", pipeline=job.pipeline, le="86400.0") == 0
     assert value(found, "job_seconds_bucket", step="derived_to_delivered", pipeline=job.pipeline, le="60.0") == 1

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def config(folder: Path, *, port: int = 0, more: str = "") -> Config:
     return load_config(folder)
 
 
-def test_the_process_with_the_port_never_imports_torch() -> None:
+def test_the_process_of_the_node_never_imports_torch() -> None:
     code = "import sys, dicomnode.node, dicomnode.worker, dicomnode.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
@@ -36,6 +38,7 @@ def test_a_running_node_has_a_worker_per_device_and_one_that_sends(tmp_path: Pat
     workers = '[[workers]]\ndevice = "cpu"\n[[workers]]\ndevice = "cuda:0"\n'
     made = children(config(tmp_path / "config", more=workers), tmp_path / "var" / "config-in-force")
     assert [child.arguments[0] for child in made] == ["work", "work", "send"]
+    assert [child.nice for child in made] == [10, 10, 0]
     assert len({child.executor_id for child in made}) == 3
 
 
@@ -46,6 +49,7 @@ def test_a_port_that_is_taken_is_said_to_be_so(tmp_path: Path) -> None:
         node = Node(config(tmp_path / "config", port=taken.getsockname()[1]))
         with pytest.raises(ConfigFault, match=r"node\.port: cannot listen on .*in use"):
             node.start()
+        assert not (tmp_path / "var" / "config-in-force").exists()  # nothing else had begun
         node.stop()
 
 
@@ -65,8 +69,8 @@ def node(tmp_path: Path) -> Iterator[RunningNode]:
 
 
 def test_a_node_starts_drains_at_sigterm_and_leaves_no_process(node: RunningNode) -> None:
-    processes = wait_until(lambda: (found := node.processes()) and len(found) == 3 and found)
-    assert set(processes) == {"node", "work", "send"}
+    processes = wait_until(lambda: (found := node.processes()) and len(found) == 4 and found)
+    assert set(processes) == {"node", "receive", "work", "send"}
     assert node.stop() == 0
     assert not [one for one in processes.values() if Path(f"/proc/{one}").exists()]
 
@@ -87,3 +91,36 @@ def test_children_keep_the_config_in_force_when_the_files_go_bad(node: RunningNo
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: node.log().count("listens to send") >= 2, what="the sender listening again")
     assert node.stop() == 0
+
+
+def test_receiving_goes_before_listing_and_listing_before_computing(node: RunningNode) -> None:
+    processes = wait_until(lambda: (found := node.processes()) and len(found) == 4 and found)
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    tasks = Path(f"/proc/{processes['node']}/task").iterdir()
+    threads = sorted(os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks)
+    assert threads[0] == ours and threads[-1] == ours + 5  # the one that sweeps
+    assert os.getpriority(os.PRIO_PROCESS, processes["receive"]) == ours
+    assert os.getpriority(os.PRIO_PROCESS, processes["work"]) == ours + 10
+
+
+def test_monitors_see_every_process_and_a_dead_receiver_makes_the_node_not_ready(tmp_path: Path) -> None:
+    http_port = free_port()
+    running = RunningNode(
+        tmp_path, free_port(), rules="", more_node=f"receivers = 2\nhttp_port = {http_port}\n"
+    ).start()
+
+    def asked(path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{http_port}{path}", timeout=10) as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as fault:
+            return fault.read().decode()
+
+    try:
+        wait_until(lambda: "NO" not in asked("/readyz"), what="being ready")
+        assert 'receive-1"} 1.0' in asked("/metrics")
+        os.kill(running.processes()["receive-1"], signal.SIGKILL)
+        wait_until(lambda: "NO processes" in asked("/readyz"), seconds=20, what="the monitors hearing of it")
+        wait_until(lambda: "NO" not in asked("/readyz"), what="being ready again")
+    finally:
+        running.kill()

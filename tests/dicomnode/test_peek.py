@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from dicomnode.errors import DatasetUnfit
-from dicomnode.peek import NEEDED, first_uids, peek_uids
+from dicomnode.peek import NEEDED, first_uids, peek_uids, shown_uid
 from tests.builders_dicom import write_ct_series
 from tests.builders_receive import encoded_data_set, explicit
 
@@ -142,3 +142,9 @@ def test_garbage_inside_a_data_set_makes_none_or_what_pydicom_reads(junk: bytes,
     found = first_uids(memoryview(encoded), syntax)
     if found is not None:
         assert found == peek_uids(io.BytesIO(encoded), syntax)
+
+
+def test_what_is_no_uid_is_not_shown() -> None:
+    assert shown_uid("1.2.840.10008") == "1.2.840.10008"
+    for wrong in ("Doe^John", "1.2\n3", "1." + "2" * 63, ""):
+        assert shown_uid(wrong) == "(no UID)"

@@ -26,7 +26,9 @@ def test_an_ae_title_against_the_standard_is_refused(title: str) -> None:
         peer(ae_title=title)
 
 
-@pytest.mark.parametrize("wrong", [{"may": ["delete"]}, {"port": "104"}, {"port": 70000}, {"tls": True}])
+@pytest.mark.parametrize(
+    "wrong", [{"may": ["delete"]}, {"port": "104"}, {"port": 70000}, {"tls": 1}, {"certificate_names": [""]}]
+)
 def test_unknown_rights_keys_and_kinds_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         peer(**wrong)
@@ -61,6 +63,19 @@ def test_a_peer_with_networks_may_call_only_from_them(address: str, allowed: boo
 def test_a_network_that_is_none_is_refused() -> None:
     with pytest.raises(ValidationError, match="expected a network"):
         peer(networks=["10.1.2.0/33"])
+
+
+def test_over_tls_a_peer_is_known_by_any_of_its_names_in_either_case_or_by_every_name_when_it_has_none() -> None:
+    assert peer(tls=True).shows(frozenset())
+    known = peer(tls=True, certificate_names=["CT1.hospital.example", "10.1.2.3"])
+    assert known.shows(frozenset({"other", "ct1.hospital.example"}))
+    assert not known.shows(frozenset({"xct1.hospital.example", "hospital.example"}))
+    assert not known.shows(frozenset())
+
+
+def test_the_certificate_of_a_peer_that_we_call_bears_its_host_or_another_name() -> None:
+    assert peer(host="10.1.2.3").certificate_host == "10.1.2.3"
+    assert peer(host="10.1.2.3", tls_name="pacs.example").certificate_host == "pacs.example"
 
 
 def test_a_peer_cannot_be_changed() -> None:

@@ -80,6 +80,58 @@ def test_stopping_ends_children_and_starts_none(processes: Processes) -> None:
     assert processes.tend() == []
 
 
+def test_a_child_stands_back_behind_the_others_as_far_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(ROOT / "tests" / "sleeper.sh"))
+    processes = Processes([Child("host/receive-0", ("receive",)), Child("host/work-0", ("work",), nice=10)])
+    processes.start()
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    nice = {name: os.getpriority(os.PRIO_PROCESS, number) for name, number in processes.process_ids().items()}
+    processes.stop(drain_s=10)
+    assert nice == {"host/receive-0": ours, "host/work-0": min(19, ours + 10)}
+
+
+def test_what_each_life_of_a_child_tells_is_heard_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    teller = tmp_path / "teller.sh"
+    teller.write_text('#!/bin/sh\nfor last; do :; done\necho "life of $$" > /proc/self/fd/$last\nexec sleep 60\n')
+    teller.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(teller))
+    heard: list[str] = []
+
+    def hear(descriptor: int) -> None:
+        with os.fdopen(descriptor) as lines:
+            heard.extend(lines)
+        heard.append("end")
+
+    processes = Processes([Child("host/receive-0", ("receive",), hear=hear)])
+    processes.start()
+    first = processes.process_ids()["host/receive-0"]
+    wait_for(lambda: bool(heard))
+    assert heard == [f"life of {first}\n"]
+    processes.kill("host/receive-0")
+    wait_for(lambda: len(heard) == 2)
+    processes.tend()
+    second = processes.process_ids()["host/receive-0"]
+    wait_for(lambda: len(heard) == 3)
+    processes.stop(drain_s=10)
+    wait_for(lambda: len(heard) == 4)
+    assert heard == [f"life of {first}\n", "end", f"life of {second}\n", "end"]
+
+
+def test_an_open_file_of_the_node_is_the_childs_too_where_it_is_told_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(ROOT / "tests" / "sleeper.sh"))
+    (tmp_path / "shared").touch()
+    (tmp_path / "ours").touch()
+    with (tmp_path / "shared").open() as shared, (tmp_path / "ours").open():
+        processes = Processes([Child("host/receive-0", ("receive",), descriptors=(shared.fileno(),))])
+        processes.start()
+        folder = Path(f"/proc/{processes.process_ids()['host/receive-0']}/fd")
+        theirs = {str(one.readlink()) for one in folder.iterdir()}
+        processes.stop(drain_s=10)
+    assert str(tmp_path / "shared") in theirs and str(tmp_path / "ours") not in theirs
+
+
 def test_only_our_children_can_be_killed(processes: Processes) -> None:
     assert not processes.kill("another-host/work-0")
 

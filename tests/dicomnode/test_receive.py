@@ -32,6 +32,13 @@ class FullDisk(InstanceFiles):
         raise StorageFull("the disk is full")
 
 
+class QuotingFault(InstanceFiles):
+    """A store with a fault that nobody foresaw and that quotes what it was given."""
+
+    def open_arrival(self, sop_instance_uid: str) -> Arrival:
+        raise ValueError("Doe^John")
+
+
 @pytest.fixture(params=["fast", "plain"])
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Station]]:
     """Every promise holds on both receive paths."""
@@ -166,6 +173,21 @@ def test_a_data_set_that_names_another_instance_than_its_command_is_refused(
     association.release()
     assert answer.Status == 0xA900
     assert station.files.arrivals() == []
+
+
+def test_neither_log_nor_audit_repeats_what_may_be_a_name(
+    start: Callable[..., Station], dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    station = start(QuotingFault)
+    assert station.send(dataset) == 0xC000
+    dataset.SOPInstanceUID = "Doe^John"
+    assert station.send(dataset) in (0xA900, 0xC000)
+    refused = [details for event, _, details in station.told if event == "instance refused"]
+    assert refused[0]["reason"] == "ValueError"
+    assert refused[1]["sop_instance_uid"] == "(no UID)"
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("dicomnode")]
+    assert len(said) == 2
+    assert "Doe" not in f"{refused} {said}"
 
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, FileDataset, dcmread
 from pydicom.data import get_charset_files, get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate
@@ -25,7 +26,7 @@ from pydicom.uid import (
 
 from dicomnode.character_sets import CHANGEABLE_VRS
 from dicomnode.errors import PeerRejected
-from dicomnode.recode import recoded
+from dicomnode.recode import recoded as recoded_file
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID
 from tests.builders_dicom import Mend, ct_values, with_bytes, write_ct_series, write_instance
 from tests.builders_objects import write_document, write_float_map, write_picture, write_segmentation
@@ -35,6 +36,11 @@ PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 LOSSLESS = [JPEGLSLossless, JPEG2000Lossless, RLELossless]
 HELD = [*PLAIN, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, *LOSSLESS]
 Writer = Callable[..., Path]
+
+
+def recoded(path: Path, transfer_syntax_uid: str) -> FileDataset:
+    """What a reader finds in the file that is made."""
+    return dcmread(BytesIO(recoded_file(path, transfer_syntax_uid)))
 
 
 def named(value: object) -> str:

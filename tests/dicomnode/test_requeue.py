@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dicomnode.errors import NotRequeued
 from dicomnode.requeue import requeue_job
-from storage import deliveries, jobs
+from storage import deliveries, jobs, lanes
 from storage.database import Database
 from storage.jobs import Event, NewJob, State
 from storage.ledger import LedgerState, Result
@@ -46,6 +46,17 @@ def test_a_job_whose_delivery_failed_is_only_sent_again_where_it_is_missing(data
     assert requeue_job(database, job_id).state is State.DERIVED
     with database.read() as connection:
         assert deliveries.unsent(connection, job_id, "pacs") == ["1.9.2"]
+
+
+def test_nobody_waits_for_the_next_probe_after_a_requeue(database: Database) -> None:
+    job_id = new_job(database)
+    move(database, job_id, (State.WAITING, Event.GIVE_UP))
+    with database.begin() as connection:
+        lanes.break_lane(connection, "pacs", reason="down", next_probe_at=NOW + timedelta(hours=1), now=NOW)
+    requeue_job(database, job_id)
+    with database.read() as connection:
+        probe_at = lanes.get_lane(connection, "pacs").next_probe_at
+    assert probe_at is not None and probe_at <= datetime.now(UTC)
 
 
 def test_what_runs_or_waits_cannot_be_requeued(database: Database) -> None:

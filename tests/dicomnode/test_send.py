@@ -16,12 +16,14 @@ from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
 from dicomnode.errors import PeerUnreachable
 from dicomnode.outgoing import echo_peer, ledger_state
 from dicomnode.peer import Peer
-from dicomnode.send import Courier, deliver
-from storage import catalog, deliveries, jobs
+from dicomnode.requeue import requeue_job
+from dicomnode.send import Courier, deliver, serve
+from storage import catalog, deliveries, jobs, lanes
 from storage.catalog import Instance
 from storage.database import Database
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, NewJob, State
+from storage.lanes import PROBE, Lane
 from storage.ledger import DeliveryState, LedgerState
 from tests.builders_dicom import write_ct_series
 from tests.peers import free_port
@@ -32,13 +34,14 @@ NOW = datetime.now(UTC)
 class Archive:
     """A PACS that answers as it is told: statuses by count, an abort after so many."""
 
-    def __init__(self, *, sop_class: str = CTImageStorage, syntaxes: Any = None) -> None:
+    def __init__(self, *, sop_class: str = CTImageStorage, syntaxes: Any = None, echo: bool = True) -> None:
         self.received: dict[str, Any] = {}
         self.statuses: list[int] = []
         self.abort_after: int | None = None
         self.asked = 0
         self.entity = AE("ARCHIVE")
-        self.entity.add_supported_context(Verification)
+        if echo:
+            self.entity.add_supported_context(Verification)
         self.entity.add_supported_context(sop_class, syntaxes or ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
         self.server: Any = self.entity.start_server(
             ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)]
@@ -146,16 +149,107 @@ def test_only_what_is_missing_is_sent_after_an_abort(
     assert pacs.asked == 2 and len(pacs.received) == 4
 
 
-def test_a_peer_that_is_down_postpones_with_a_reason_and_a_growing_wait(courier: Courier, job_id: int) -> None:
-    nobody = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=free_port())
-    waits = []
-    for _ in range(3):
-        assert deliver(job_id, "archive", nobody, courier) == "postponed"
-        with courier.database.read() as connection:
-            delivery = deliveries.get_delivery(connection, job_id, "archive")
-        assert delivery.next_try_at is not None and "cannot be reached" in delivery.reason
-        waits.append((delivery.next_try_at - datetime.now(UTC)).total_seconds())
-    assert 25 < waits[0] < 34 and 50 < waits[1] < 67 and 100 < waits[2] < 133
+NOBODY = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=free_port())
+
+
+def lane_of(courier: Courier) -> Lane:
+    with courier.database.read() as connection:
+        return lanes.get_lane(connection, "archive")
+
+
+def test_a_peer_that_is_down_breaks_its_lane_and_is_probed_with_a_growing_wait(courier: Courier, job_id: int) -> None:
+    assert serve(job_id, "archive", NOBODY, courier) == "postponed"
+    waits = [lane_of(courier).next_probe_at]
+    for _ in range(2):
+        assert serve(PROBE, "archive", NOBODY, courier) == "still broken"
+        waits.append(lane_of(courier).next_probe_at)
+    first, second, third = ((at - datetime.now(UTC)).total_seconds() for at in waits if at is not None)
+    assert 25 < first < 34 and 50 < second < 67 and 100 < third < 133
+    assert "cannot be reached" in lane_of(courier).reason
+
+
+def test_what_waits_for_a_broken_lane_is_not_tried_at_all(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    pacs = archive()
+    serve(job_id, "archive", NOBODY, courier)
+    assert serve(job_id, "archive", pacs.peer, courier) == "waits for the probe of its lane"
+    assert pacs.asked == 0 and state_of(courier, job_id)[1] is DeliveryState.WAITING
+
+
+def test_a_probe_that_is_answered_mends_the_lane_and_the_series_is_sent(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    pacs = archive()
+    serve(job_id, "archive", NOBODY, courier)
+    assert serve(PROBE, "archive", pacs.peer, courier) == "mended"
+    with courier.database.read() as connection:
+        assert [one.job_id for one in deliveries.due_deliveries(connection, datetime.now(UTC))] == [job_id]
+    assert serve(job_id, "archive", pacs.peer, courier) == DeliveryState.DONE
+    assert lane_of(courier).failures == 0, "it answered an instance: the next break waits the shortest time"
+    assert serve(PROBE, "archive", NOBODY, courier) == "whole"
+
+
+def test_a_peer_that_does_not_know_c_echo_is_there_all_the_same(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    pacs = archive(echo=False)
+    serve(job_id, "archive", NOBODY, courier)
+    assert serve(PROBE, "archive", pacs.peer, courier) == "mended"
+
+
+def test_a_peer_that_answers_probes_and_refuses_every_delivery_is_asked_more_and_more_seldom(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    pacs = archive()
+    for failures in (1, 2, 3):
+        assert serve(job_id, "archive", NOBODY, courier) == "postponed"
+        assert lane_of(courier).failures == failures
+        assert serve(PROBE, "archive", pacs.peer, courier) == "mended"
+
+
+def test_a_peer_that_takes_no_further_association_while_one_works_is_not_taken_for_dead(
+    courier: Courier, job_id: int
+) -> None:
+    with courier.traffic.answering("archive"):
+        assert serve(job_id, "archive", NOBODY, courier) == "postponed"
+    assert not lane_of(courier).broken
+    with courier.database.read() as connection:
+        assert "no further association" in deliveries.get_delivery(connection, job_id, "archive").reason
+
+
+def test_one_delivery_is_never_made_twice_at_the_same_time(courier: Courier, job_id: int) -> None:
+    with courier.traffic.delivering(job_id, "archive") as alone:
+        assert alone and serve(job_id, "archive", NOBODY, courier) == "under way already"
+    assert serve(job_id, "archive", NOBODY, courier) == "postponed"
+
+
+def test_a_peer_that_left_the_config_lets_its_deliveries_say_so_themselves(courier: Courier, job_id: int) -> None:
+    serve(job_id, "archive", NOBODY, courier)
+    assert serve(PROBE, "archive", None, courier) == "mended"
+    assert serve(job_id, "archive", None, courier) == "postponed"
+    with courier.database.read() as connection:
+        assert "no longer a peer" in deliveries.get_delivery(connection, job_id, "archive").reason
+
+
+def test_what_has_waited_its_days_is_failed_at_the_failed_probe_and_sent_after_a_requeue(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=3, minutes=1)
+    with courier.database.begin() as connection:  # another job's try broke the lane then
+        lanes.break_lane(connection, "archive", reason="down", next_probe_at=long_ago, now=long_ago)
+    assert serve(PROBE, "archive", NOBODY, courier) == "still broken"
+    assert state_of(courier, job_id) == (State.FAILED, DeliveryState.ABANDONED)
+    with courier.database.read() as connection:
+        (dead,) = jobs.list_jobs(connection, states=[State.FAILED])
+    assert dead.reason_code == "delivery-abandoned" and "cannot be reached" in dead.reason
+    assert requeue_job(courier.database, job_id).state is State.DERIVED
+    probe_at = lane_of(courier).next_probe_at
+    assert probe_at is not None and probe_at <= datetime.now(UTC), "nobody waits for the next probe after a requeue"
+    pacs = archive()
+    assert serve(PROBE, "archive", pacs.peer, courier) == "mended"
+    assert serve(job_id, "archive", pacs.peer, courier) == DeliveryState.DONE
+    assert state_of(courier, job_id) == (State.DELIVERED, DeliveryState.DONE) and len(pacs.received) == 4
 
 
 def test_a_peer_that_asks_for_time_gets_it_and_the_others_go_on(
@@ -200,9 +294,9 @@ def test_a_peer_that_takes_no_such_sop_class_has_rejected_the_series_and_an_oper
     assert state_of(courier, job_id) == (State.FAILED, DeliveryState.REJECTED)
 
 
-def test_a_host_name_that_cannot_be_resolved_postpones(courier: Courier, job_id: int) -> None:
+def test_a_host_name_that_cannot_be_resolved_breaks_the_lane(courier: Courier, job_id: int) -> None:
     lost = Peer(name="archive", ae_title="ARCHIVE", host="no-such-host.invalid", port=104)
-    assert deliver(job_id, "archive", lost, courier) == "postponed"
+    assert deliver(job_id, "archive", lost, courier) == "postponed" and lane_of(courier).broken
 
 
 def test_a_file_that_is_gone_postpones_with_a_reason_and_loses_nothing(
@@ -219,15 +313,12 @@ def test_a_file_that_is_gone_postpones_with_a_reason_and_loses_nothing(
     assert deliver(job_id, "archive", archive().peer, courier) == DeliveryState.DONE
 
 
-def test_after_its_days_a_delivery_is_failed_and_never_dropped(
-    courier: Courier, job_id: int, archive: Callable[..., Archive]
-) -> None:
-    nobody = Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=free_port())
+def test_after_its_days_a_delivery_is_failed_and_never_dropped(courier: Courier, job_id: int) -> None:
     with courier.database.begin() as connection:
         deliveries.postpone(
             connection, job_id, "archive", next_try_at=NOW, reason="down", now=NOW - timedelta(days=3, minutes=1)
         )
-    assert deliver(job_id, "archive", nobody, courier) == "abandoned"
+    assert deliver(job_id, "archive", NOBODY, courier) == "abandoned"
     assert state_of(courier, job_id) == (State.FAILED, DeliveryState.ABANDONED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -151,6 +152,21 @@ def test_systemd_hears_as_long_as_the_threads_of_the_river_live(
             while True:  # what was on its way, then silence
                 systemd.recv(64)
         keeper.stop()
+
+
+def test_the_engine_is_told_to_forget_what_ended_a_week_ago(tmp_path: Path, database: Database) -> None:
+    asked: queue.Queue[datetime] = queue.Queue()
+
+    def forget(before: datetime) -> int:
+        asked.put(before)
+        return 3
+
+    settings = config(tmp_path)
+    keeper = Upkeep(lambda: settings, database, InstanceFiles(tmp_path / "var"), LIFE, forget_runs=forget)
+    keeper.start()
+    before = asked.get(timeout=30)
+    keeper.stop()
+    assert timedelta(days=7) <= datetime.now(UTC) - before < timedelta(days=7, minutes=5)
 
 
 def test_a_port_answers_only_while_somebody_listens() -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from tests.builders_database import address, create_database
+from tests.builders_stream import CountingPacs
 from tests.peers import Orthanc, RunningNode
 
 
@@ -16,6 +19,20 @@ def pacs(tmp_path: Path) -> Iterator[Orthanc]:
     orthanc = Orthanc(tmp_path / "orthanc").start()
     yield orthanc
     orthanc.stop()
+
+
+@pytest.fixture
+def counting_pacs() -> Iterator[CountingPacs]:
+    pacs = CountingPacs().start()
+    yield pacs
+    pacs.stop()
+
+
+@pytest.fixture
+def database_url(postgresql_url: sa.URL) -> str:
+    """An empty database, as node.toml names it: without a password."""
+    made = address(create_database(postgresql_url, "CREATE DATABASE {name}"))
+    return made.replace(":@", "@")
 
 
 @pytest.fixture

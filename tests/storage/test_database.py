@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from storage.database import Database, open_engine
+from storage.database import CONNECT_S, Database, open_engine
 from storage.errors import DatabaseAway
 from storage.schema import deployment
+from tests.builders_database import address
 from tests.storage.builders_storage import NOW
 
 MIGRATE = """
@@ -126,3 +129,36 @@ def test_a_fault_never_quotes_the_values_it_was_about(database: Database) -> Non
         for _ in range(2):
             connection.execute(sa.insert(deployment).values(id=1, uuid="DOE^JANE", created_at=NOW))
     assert "DOE^JANE" not in str(raised.value)
+
+
+def test_a_server_that_accepts_and_says_nothing_is_away_within_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        database = Database.open(f"postgresql+psycopg://node@127.0.0.1:{silent.getsockname()[1]}/node")
+        began = time.monotonic()
+        with pytest.raises(DatabaseAway), database.read():
+            pass
+        assert time.monotonic() - began < 3 * CONNECT_S
+        database.close()
+
+
+def test_both_sides_of_a_connection_notice_that_the_other_machine_is_gone(postgresql_url: sa.URL) -> None:
+    database = Database.open(address(postgresql_url))
+    with database.engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        ours = raw.info.get_parameters()
+        asked = connection.exec_driver_sql("SELECT name, reset_val FROM pg_settings WHERE source = 'client'")
+        theirs = {row.name: row.reset_val for row in asked}
+    database.close()
+    assert (ours["connect_timeout"], ours["tcp_user_timeout"], ours["keepalives_idle"]) == ("5", "10000", "4")
+    assert {"tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"} <= set(theirs)
+    assert (theirs["idle_in_transaction_session_timeout"], theirs["idle_session_timeout"]) == ("120000", "0")
+
+
+def test_words_of_the_address_go_before_ours(postgresql_url: sa.URL) -> None:
+    url = postgresql_url.update_query_dict({"connect_timeout": "3", "options": "-c work_mem=5MB"})
+    with Database.open(address(url)).engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None and raw.info.get_parameters()["connect_timeout"] == "3"
+        assert connection.exec_driver_sql("SHOW work_mem").scalar() == "5MB"
+        assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "2min"

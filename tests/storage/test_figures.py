@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from storage import audit, catalog, deliveries, figures
+from storage import audit, catalog, figures
 from storage.database import Database
 from storage.job_states import State
-from storage.ledger import LedgerState, Result
-from tests.storage.builders_storage import NOW, SERIES, instance, job_in, later, made_uids, planned_job
+from tests.storage.builders_storage import NOW, SERIES, instance, job_in, later
 
 
 def test_only_rows_after_a_number_and_of_the_events_asked_for_are_given_in_portions(database: Database) -> None:
@@ -49,25 +48,8 @@ def test_the_moments_of_a_job_are_its_last_source_and_its_derivation(database: D
         (row,) = (one for one in audit.entries(connection, job_id=job.id) if one.event == "job derived")
         unknown = figures.job_moments(connection, waiting.id)
     assert (moments.pipeline, moments.received_at, moments.derived_at) == (job.pipeline, later(9), row.at)
+    assert (moments.routed_at, moments.started_at) == (job.created_at, job.started_at)
     assert job.series_instance_uid == SERIES and (unknown.received_at, unknown.derived_at) == (None, None)
-
-
-def test_a_lane_tells_what_waits_since_when_it_fails_and_what_an_operator_must_look_at(database: Database) -> None:
-    with database.begin() as connection:
-        first = planned_job(connection, key="a" * 64)
-        planned_job(connection, key="b" * 64)
-        deliveries.postpone(connection, first.id, "pacs", next_try_at=later(30), reason="refused", now=NOW)
-        rejected = planned_job(connection, key="c" * 64)
-        answers = [Result(uid, LedgerState.REJECTED, 0xA900) for uid in made_uids(rejected)]
-        deliveries.record_results(connection, rejected.id, "pacs", answers, now=NOW)
-        deliveries.finish_delivery(connection, rejected.id, "pacs", now=NOW)
-        abandoned = planned_job(connection, key="d" * 64, destinations=("archive",))
-        deliveries.abandon_delivery(connection, abandoned.id, "archive", reason="three days", now=NOW)
-    with database.read() as connection:
-        archive, pacs = figures.lanes(connection)
-    assert (pacs.destination, pacs.waiting, pacs.rejected, pacs.abandoned) == ("pacs", 2, 1, 0)
-    assert pacs.failing_since == NOW
-    assert (archive.destination, archive.waiting, archive.abandoned, archive.failing_since) == ("archive", 0, 1, None)
 
 
 def test_the_oldest_waiting_job_is_found_and_none_is_none(database: Database) -> None:

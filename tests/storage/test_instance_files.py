@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from storage import instance_files
 from storage.errors import InstanceConflict, StorageFull
 from storage.instance_files import InstanceFiles, Kept
 
@@ -229,6 +230,102 @@ def test_a_crash_between_link_and_unlink_is_mended_by_settling_again(files: Inst
     os.link(settled, arrived)
     assert files.settle(UID) == settled
     assert files.arrivals() == []
+
+
+def test_many_are_settled_with_one_sync_of_each_folder_and_unlinked_only_then(
+    files: InstanceFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uids = [f"1.2.{number}" for number in range(400)]
+    for uid in uids:
+        files.places_of(uid)[1].write_bytes(part10(b"data"))
+    synced: list[int] = []
+    waiting, arrivals = len(uids), tmp_path / "var" / "arrivals"
+    monkeypatch.setattr(instance_files, "sync_folder", lambda folder: synced.append(len(list(arrivals.iterdir()))))
+    assert files.settle_all(uids) == {} and synced == []
+    assert files.arrivals() == [] and files.untidy == waiting
+    assert all(files.path_of(uid).parent.parent.name == "instances" for uid in uids)
+    files.tidy()
+    assert synced == [waiting] * len({files.path_of(uid).parent for uid in uids})
+    assert files.untidy == 0 and list(arrivals.iterdir()) == []
+    files.tidy()
+
+
+def test_a_folder_that_cannot_be_synced_keeps_both_names_until_the_next_start(
+    files: InstanceFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(folder: Path) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    files.keep_arrival(UID, [part10(b"data")])
+    with monkeypatch.context() as patch:
+        patch.setattr(instance_files, "sync_folder", broken)
+        files.settle_all([UID])
+        with pytest.raises(OSError, match="input/output"):
+            files.tidy()
+    files.tidy()
+    assert len(every_file(files, tmp_path)) == 2
+    assert files.arrivals() == [], "it is in the catalogue and not looked at again in this run"
+    again = InstanceFiles(tmp_path / "var")
+    assert len(again.arrivals()) == 1
+    again.settle(UID)
+    assert len(every_file(again, tmp_path)) == 1
+
+
+def test_a_duplicate_between_settling_and_tidying_is_the_same_or_a_conflict(
+    files: InstanceFiles, tmp_path: Path
+) -> None:
+    files.keep_arrival(UID, [part10(b"data")])
+    files.settle_all([UID])
+    assert files.keep_arrival(UID, [part10(b"data", b"ANOTHER ")]) is Kept.SAME
+    with pytest.raises(InstanceConflict):
+        files.keep_arrival(UID, [part10(b"date")])
+    files.tidy()
+    assert len(every_file(files, tmp_path)) == 1
+    assert files.path_of(UID).read_bytes() == part10(b"data")
+
+
+def test_what_was_taken_away_before_tidying_keeps_the_name_it_came_back_under(
+    files: InstanceFiles, tmp_path: Path
+) -> None:
+    files.keep_arrival(UID, [part10(b"data")])
+    files.settle_all([UID])
+    files.places_of(UID)[0].unlink()  # as retention does
+    files.tidy()
+    assert files.arrivals() == [files.places_of(UID)[1]]
+
+
+def test_one_that_cannot_be_settled_does_not_hold_up_the_others(files: InstanceFiles, tmp_path: Path) -> None:
+    for uid in (UID, "1.2.1", "1.2.2"):
+        files.keep_arrival(uid, [part10(b"first")])
+    files.settle(UID)
+    files.places_of(UID)[1].write_bytes(part10(b"other"))
+    faults = files.settle_all(["1.2.1", UID, "1.2.nowhere", "1.2.2"])
+    assert {uid: type(fault) for uid, fault in faults.items()} == {
+        UID: InstanceConflict,
+        "1.2.nowhere": FileNotFoundError,
+    }
+    files.tidy()
+    assert files.arrivals() == [] and len(list((tmp_path / "var" / "instances").rglob("*.dcm"))) == 3
+
+
+def test_a_disk_that_takes_no_name_is_full_and_what_was_found_until_then_is_told(
+    files: InstanceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(link: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    files.keep_arrival(UID, [part10(b"data")])
+    monkeypatch.setattr(Path, "hardlink_to", full)
+    with pytest.raises(StorageFull):
+        files.settle_all([UID])
+    monkeypatch.undo()
+    assert files.arrivals() == [files.places_of(UID)[1]]
+    monkeypatch.setattr(
+        Path, "hardlink_to", lambda link, target: full(link, target) if target.exists() else os.link(target, link)
+    )
+    assert set(files.settle_all(["1.2.nowhere", UID])) == {"1.2.nowhere"}
+    monkeypatch.undo()
+    assert files.arrivals() == [files.places_of(UID)[1]]
 
 
 def test_a_stray_arrival_with_other_bytes_goes_to_quarantine_and_the_first_copy_stays(

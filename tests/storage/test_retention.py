@@ -289,11 +289,6 @@ def test_the_study_of_a_removed_series_keeps_its_other_series(store: Store) -> N
     assert all(one.study_instance_uid == STUDY for one in others)
 
 
-def test_free_room_is_that_of_the_disk_of_the_folder(tmp_path: Path) -> None:
-    state = os.statvfs(tmp_path)
-    assert abs(retention.free_bytes(tmp_path) - state.f_bavail * state.f_frsize) < 1 << 30
-
-
 def test_files_in_quarantine_are_counted_without_their_notes(store: Store) -> None:
     assert store.files.quarantined() == 0
     store.files.keep_arrival("1.9.1", [b"no header"])

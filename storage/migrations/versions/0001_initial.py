@@ -172,6 +172,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "sop_instance_uid", name=op.f("pk_job_sources")),
     )
     op.create_table(
+        "lanes",
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("broken_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("breaks", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("next_probe_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("destination", name=op.f("pk_lanes")),
+    )
+    op.create_table(
         "ledger",
         sa.Column("job_id", sa.Integer(), nullable=False),
         sa.Column("destination", sa.Text(), nullable=False),
