@@ -10,7 +10,9 @@ from typing import Any
 from dicomnode.config import Config
 from dicomnode.rules import match_rules, shared_attributes
 from dicomnode.wanted_job import new_job, verdict_details
+from storage import audit, jobs
 from storage.catalog import Instance, Origin, Series, SeriesState
+from storage.database import Connection
 from storage.jobs import Job, NewJob
 
 
@@ -39,6 +41,20 @@ def following_jobs(job: Job, images: Sequence[Instance], *, config: Config, now:
         if verdict.met and rule.run
     )
     return Following(wanted, tuple(verdict_details(verdict) for verdict in verdicts))
+
+
+def add_following(connection: Connection, job: Job, images: Sequence[Instance], follows: Following) -> None:
+    """What follows the job on these derived images waits, and every rule's verdict is in the audit."""
+    if follows.verdicts:
+        audit.append(
+            connection,
+            "derived series routed",
+            series_instance_uid=images[0].series_instance_uid,
+            job_id=job.id,
+            details={"rules": list(follows.verdicts)},
+        )
+    for new in follows.jobs:
+        jobs.add_job(connection, new)
 
 
 def _as_urgent(new: NewJob, job: Job) -> NewJob:

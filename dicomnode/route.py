@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dicomnode.config import Config
-from dicomnode.follow import following_jobs
+from dicomnode.follow import add_following, following_jobs
 from dicomnode.rules import SharedAttributes, decides, match_rules, shared_attributes
 from dicomnode.uids import MODEL_NAME
 from dicomnode.wanted_job import new_job, verdict_details
@@ -79,8 +79,7 @@ def _add_followers(connection: Connection, job: Job, *, config: Config, now: dat
     for series_instance_uid in jobs.made_series(connection, job.id):
         images = catalog.series_instances(connection, series_instance_uid)
         if decides(images[0].header):
-            for new in following_jobs(job, images, config=config, now=now).jobs:
-                jobs.add_job(connection, new)
+            add_following(connection, job, images, following_jobs(job, images, config=config, now=now))
 
 
 def made_by_us(shared: SharedAttributes) -> bool:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dicomnode.errors import NodeFault, SeriesUnusable
-from dicomnode.follow import Following
+from dicomnode.follow import Following, add_following
 from dicomnode.handling import Handling
 from dicomnode.passport import body_sha256, build_passport, passport_text
 from dicomnode.produce import Produced, Product, produce, with_parameters
@@ -124,8 +124,12 @@ def _derive(job: Job, workshop: Workshop) -> str:
     files = workshop.files.paths_of(source_uids)
     produced = _produced(job, pipeline, files, facts, workshop)
 
+    passports: dict[str, str] = {}
+
     def write() -> str:
-        return _finish(job, produced, _with_passports(job, produced, pipeline.card, workshop), workshop)
+        if not passports:  # those of an earlier try stand: only the transaction is tried again
+            passports.update(_with_passports(job, produced, pipeline.card, workshop))
+        return _finish(job, produced, passports, workshop)
 
     return _until_written(write)
 
@@ -199,17 +203,7 @@ def _finish(job: Job, produced: Produced, passports: Mapping[str, str], workshop
         )
         for product in produced.products:
             _list(connection, job, product, passports[product.series_instance_uid])
-            follows = following[product.series_instance_uid]
-            if follows.verdicts:
-                audit.append(
-                    connection,
-                    "derived series routed",
-                    series_instance_uid=product.series_instance_uid,
-                    job_id=job.id,
-                    details={"rules": list(follows.verdicts)},
-                )
-            for new in follows.jobs:
-                jobs.add_job(connection, new)
+            add_following(connection, job, product.images, following[product.series_instance_uid])
         everything = [
             one.sop_instance_uid for product in produced.products for one in (*product.images, *product.beside)
         ]

@@ -315,6 +315,8 @@ class InstanceFiles:
                 same = same_data_set(part, known)
                 if same:
                     os.utime(known)
+                    if not known.exists():  # taken away while it was touched: nobody may have seen the touch
+                        continue
                 return known, same
             except FileNotFoundError:
                 continue

@@ -33,14 +33,15 @@ def test_systemd_understands_every_line_of_the_unit(source: Path, tmp_path: Path
 
 
 def test_the_unit_waits_for_ready_and_gives_the_node_time_to_drain() -> None:
-    from dicomnode.node import CHILD_DRAIN_S, RECEIVER_DRAIN_S
+    from dicomnode.node import CHILD_DRAIN_S
+    from dicomnode.receiver import DRAIN_S
 
     unit = ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read_string(UNIT.read_text())
     service = unit["Service"]
     assert service["Type"] == "notify" and int(service["WatchdogSec"]) >= 30
-    assert int(service["TimeoutStopSec"]) >= 3 * RECEIVER_DRAIN_S + CHILD_DRAIN_S
+    assert int(service["TimeoutStopSec"]) >= 3 * DRAIN_S + CHILD_DRAIN_S
     assert "--config /etc/dicomnode" in service["ExecStart"] and service["User"] != "root"
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from dicomnode.config import Config, load_config
 from dicomnode.errors import ConfigFault
-from dicomnode.node import Node, children, refuse_what_needs_a_restart
+from dicomnode.node import SWEEP_NICE, WORK_NICE, Node, children, refuse_what_needs_a_restart
 from tests.peers import RunningNode, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -98,9 +98,9 @@ def test_receiving_goes_before_listing_and_listing_before_computing(node: Runnin
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     tasks = Path(f"/proc/{processes['node']}/task").iterdir()
     threads = sorted(os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks)
-    assert threads[0] == ours and threads[-1] == ours + 5  # the one that sweeps
+    assert threads[0] == ours and threads[-1] == ours + SWEEP_NICE  # the one that sweeps
     assert os.getpriority(os.PRIO_PROCESS, processes["receive"]) == ours
-    assert os.getpriority(os.PRIO_PROCESS, processes["work"]) == ours + 10
+    assert os.getpriority(os.PRIO_PROCESS, processes["work"]) == ours + WORK_NICE
 
 
 def test_monitors_see_every_process_and_a_dead_receiver_makes_the_node_not_ready(tmp_path: Path) -> None:
