@@ -142,17 +142,17 @@ class Sweep:
             return
         if time.monotonic() < self._not_routed.get(_as_seen(series), 0.0):
             return
-        self._looked_at[uid] = seen
         because = whole_because(series, self._tally_of(series), quiet_seconds=quiet_s, now=now)
         if because is None:
+            self._looked_at[uid] = seen
             return
+        self._looked_at.pop(uid, None)  # until it is routed it is asked again: the database may be away just now
         with self._stores.database.read() as connection:
             instances = catalog.series_instances(connection, uid)
         try:
             made = route.route_series(self._stores.database, series, instances, config=config, because=because, now=now)
         except StaleState:
             return  # an instance came meanwhile: asked again at the next sweep
-        self._looked_at.pop(uid, None)
         self._tallies.pop(uid, None)
         self._routed()
         LOG.info("route: series %s is whole (%s): %d jobs", uid, because, len(made))

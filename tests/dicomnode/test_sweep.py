@@ -223,6 +223,21 @@ def test_a_series_that_cannot_be_routed_is_told_once_tried_later_and_holds_up_no
     assert station.events().count("series not routed") == 1
 
 
+def test_a_whole_series_that_the_database_did_not_take_is_routed_as_soon_as_it_is_back(
+    station: Station, scan: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: object, **more: object) -> None:
+        raise DatabaseAway("away")
+
+    station.receive(scan(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(route, "route_series", away)
+        with pytest.raises(DatabaseAway):
+            station.sweep()
+    station.sweep()
+    assert [one.state for one in station.series()] == [SeriesState.CLOSED]
+
+
 def test_settled_files_lose_their_second_name_when_many_wait_or_nothing_comes(
     station: Station, scan: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
