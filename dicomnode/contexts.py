@@ -147,9 +147,15 @@ MOST_CONTEXTS = 128
 
 
 def accepted_contexts() -> list[PresentationContext]:
-    """What an association acceptor of ours accepts: C-ECHO, and C-STORE of everything listed here."""
+    """What an association acceptor of ours accepts: C-ECHO, and C-STORE of everything listed here.
+
+    In C-STORE we take both roles: who asks by C-GET is sent instances on the association it opened (PS3.7 D.3.3.4).
+    """
     echo = build_context(VERIFICATION, list(TRANSFER_SYNTAXES[:3]))
-    return [echo, *(build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in ACCEPTED_STORAGE)]
+    stores = [build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in ACCEPTED_STORAGE]
+    for store in stores:
+        store.scu_role = store.scp_role = True
+    return [echo, *stores]
 
 
 def wanted_syntaxes(stored: str, *, compressible: bool, compression: str = "none") -> tuple[str, ...]:

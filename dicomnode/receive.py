@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from dicomnode.fast_store import Deadlines
 from dicomnode.incoming import Incoming
 from dicomnode.peek import shown_uid
 from dicomnode.peer import Peer
+from dicomnode.service import NOT_AUTHORISED, Happening, Service
 from dicomnode.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.errors import InstanceConflict, StorageFull
 from storage.instance_files import InstanceFiles
@@ -31,8 +32,6 @@ from storage.instance_files import InstanceFiles
 LOG = logging.getLogger(__name__)
 _config.LOG_HANDLER_LEVEL = "none"  # its own log of every PDU costs 11-18 % and holds patients' names
 
-Happening = Callable[[str, str, Mapping[str, Any]], None]
-"""Told of what the audit must know: (event, peer, details)."""
 ReceivePath = Literal["fast", "plain"]
 
 REFUSAL_ROW_S, MOST_REFUSAL_ROWS = 60.0, 100
@@ -41,7 +40,7 @@ LONGEST_INSTANCE = 4 << 30
 PERMANENT, TRANSIENT = (0x01, 0x01), (0x02, 0x03)
 """PS3.8 Table 9-21: rejected permanent by the service user; rejected transient by the provider (presentation)."""
 
-SUCCESS, NOT_AUTHORISED, DUPLICATE = 0x0000, 0x0124, 0x0111
+SUCCESS, DUPLICATE = 0x0000, 0x0111
 OUT_OF_RESOURCES, DATASET_DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0xA700, 0xA900, 0xC000
 FAULT_STATUS: Mapping[type[Exception], int] = {
     StorageFull: OUT_OF_RESOURCES,
@@ -66,7 +65,7 @@ class _Caller:
 
 
 class Receiver:
-    """The C-ECHO and C-STORE provider, on one port or on two: one without TLS and one over TLS."""
+    """The C-ECHO and C-STORE provider, on one port or on two (one over TLS), where other services answer as well."""
 
     def __init__(
         self,
@@ -85,6 +84,7 @@ class Receiver:
         receive_path: ReceivePath = "fast",
         maximum_instance_bytes: int = LONGEST_INSTANCE,
         deadlines: Deadlines | None = None,
+        services: Sequence[Service] = (),
     ) -> None:
         """arrived: set after each kept instance, so that the catalogue looks at once.
 
@@ -93,7 +93,9 @@ class Receiver:
         place for one more association. Both are asked of every association request.
         receive_path: fast streams a data set from the socket to its file; plain is pynetdicom's own way.
         deadlines: those of the fast path; the plain one knows only that of the negotiation.
+        services: what is answered beside C-ECHO and C-STORE.
         """
+        self._services = tuple(services)
         self._has_room, self._has_place = has_room, has_place
         self._receive_path, self._maximum_bytes = receive_path, maximum_instance_bytes
         self._deadlines = deadlines or Deadlines()
@@ -132,6 +134,7 @@ class Receiver:
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_RELEASED, self._on_end, ["association released"]),
             (evt.EVT_ABORTED, self._on_end, ["association aborted"]),
+            *(handler for service in self._services for handler in service.handlers(self._peer_of)),
         ]
         fast = {
             "deadlines": self._deadlines,
@@ -142,7 +145,7 @@ class Receiver:
         server = self._entity.make_server(
             listener.getsockname()[:2],
             evt_handlers=handlers,
-            contexts=accepted_contexts(),
+            contexts=[*accepted_contexts(), *(one for service in self._services for one in service.contexts())],
             server_class=FastServer if self._receive_path == "fast" else PlainServer,
             listener=listener,
             **(fast if self._receive_path == "fast" else {}),
@@ -183,6 +186,9 @@ class Receiver:
             one is not None and one.is_alive() and not (one.is_released or one.is_aborted or one.is_rejected)
             for one in accepted
         )
+
+    def _peer_of(self, association: Any) -> Peer:
+        return self._callers[association].peer
 
     def _associations(self) -> list[Any]:
         return [one for server in list(self._servers) for one in server.active_associations]

@@ -1,4 +1,4 @@
-"""The root of a receiving process: it accepts at the node's port and writes instances; it knows no database."""
+"""The root of a receiving process: it accepts at the node's port and writes instances, without a database."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from dicomnode.config import Config, load_config
 from dicomnode.errors import ConfigFault, TlsFault
 from dicomnode.fast_store import Deadlines
 from dicomnode.headcount import Headcount
+from dicomnode.late_database import LateDatabase
 from dicomnode.places import open_places
 from dicomnode.processes import end_with_parent
 from dicomnode.receive import CONFLICT_STATUS, Receiver
+from dicomnode.service import Means, Service
 from dicomnode.tls import server_context
 from storage.disk_room import free_bytes
 
@@ -32,6 +34,11 @@ TURN_S = 0.005
 """How long those who have less to do are let first at a connection: several times what waking up takes."""
 TELL_S = 2.0
 """How long the last words to the node may take."""
+
+
+def services(means: Means) -> list[Service]:
+    """What is answered on the node's port beside C-ECHO and C-STORE."""
+    return []
 
 
 class FairListener(socket.socket):
@@ -59,11 +66,13 @@ class ReceivingProcess:
         self._headcount = Headcount(headcount_fd)
         self._headcount.settle(place, 0)
         self._teller = Teller(tell_fd)
-        node = config.node
+        node, files = config.node, open_places(config).files
+        database = LateDatabase(lambda: config.database_url)
+        means = Means(lambda: self._config, database, files, self._teller.happened)
         self._receiver = Receiver(
             ae_title=node.ae_title,
             peers=config.peers,
-            files=open_places(config).files,
+            files=files,
             arrived=self._teller.arrived,
             happened=self._teller.happened,
             maximum_associations=node.maximum_associations,
@@ -75,6 +84,7 @@ class ReceivingProcess:
             receive_path=node.receive_path,
             maximum_instance_bytes=node.maximum_instance_bytes,
             deadlines=Deadlines(node.pdu_stall_s, node.pdu_limit_s, node.negotiation_s),
+            services=services(means),
         )
 
     def run(self, name: str, *, listen_fd: int | None, tls_fd: int | None) -> NoReturn:
