@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dicomnode.rules import Verdict
     from storage.audit import Entry
     from storage.deliveries import Delivery
     from storage.jobs import Job
@@ -59,6 +60,22 @@ def family_as_json(family: Family, because: str) -> dict[str, Any]:
         "done_at": family.done_at.isoformat(),
         "because": because,
     }
+
+
+def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
+    """A rule's verdict, term by term, as `replay --json` and `explain --json` print it."""
+    return {
+        "rule": verdict.rule,
+        "met": verdict.met,
+        "held": verdict.held,
+        "reason": verdict.reason,
+        "terms": [{"term": one.text, "outcome": one.outcome, "detail": one.detail} for one in verdict.terms],
+    }
+
+
+def terms_in_lines(verdict: Verdict) -> list[str]:
+    """What became of each term of a rule, a line each."""
+    return [f"{one.text}: {one.outcome}{f' ({one.detail})' if one.detail else ''}" for one in verdict.terms]
 
 
 def details_in_lines(details: Any) -> str:
