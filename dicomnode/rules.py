@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydicom.uid import UID
@@ -72,6 +73,11 @@ def decides(header: Mapping[str, Any]) -> bool:
     sop_class_uid = str(header.get("SOPClassUID", ""))
     if not sop_class_uid or LOCALIZER & {str(one).upper() for one in header.get("ImageType") or ()}:
         return False
+    return _is_of_images(sop_class_uid)
+
+
+@lru_cache(maxsize=1024)
+def _is_of_images(sop_class_uid: str) -> bool:
     name = UID(sop_class_uid).name
     return sop_class_uid in FOR_PROCESSING_CT or ("Image Storage" in name and "Secondary Capture" not in name)
 

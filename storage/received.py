@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from storage.catalog import Origin, Series, SeriesState
 from storage.database import Connection, Database
+from storage.job_rows import Job, find_jobs
 from storage.schema import instances, job_results, jobs, series
 
 PAGE = 500
@@ -78,6 +79,16 @@ def derived_headers(connection: Connection, job_key: str) -> list[Held]:
         .order_by(sa.func.min(job_results.c.position))
     )
     return [one for uid in connection.scalars(made).all() for one in _held(connection, [uid])]
+
+
+def jobs_that_made(connection: Connection, series_instance_uid: str) -> list[Job]:
+    """The jobs that derived the series, also one that has gone since; none where it was received."""
+    made = (
+        sa.select(job_results.c.job_id)
+        .join(instances, instances.c.sop_instance_uid == job_results.c.sop_instance_uid)
+        .where(instances.c.series_instance_uid == series_instance_uid)
+    )
+    return find_jobs(connection, jobs.c.id.in_(made) | (jobs.c.derived_series_instance_uid == series_instance_uid))
 
 
 def _page(connection: Connection, choice: Choice, after: str) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ import pytest
 from storage import catalog, received
 from storage.catalog import Instance
 from storage.database import Database
-from storage.received import Choice, count_received, derived_headers, received_series
+from storage.received import Choice, count_received, derived_headers, jobs_that_made, received_series
 from tests.storage.builders_storage import NOW, instance, made_uids, planned_job
 
 
@@ -64,6 +64,9 @@ def test_what_we_derived_is_not_among_what_was_received_but_is_found_by_its_job(
         assert derived.series.series_instance_uid == "9.8"
         assert sorted(derived.headers) == sorted(made_uids(job))
         assert derived_headers(connection, "another job") == []
+        assert [one.id for one in jobs_that_made(connection, "9.8")] == [job.id]
+        assert [one.id for one in jobs_that_made(connection, job.derived_series_instance_uid)] == [job.id]
+        assert jobs_that_made(connection, "1.2.3.4") == []
 
 
 def _derived(uid: str) -> Instance:
