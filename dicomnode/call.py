@@ -48,15 +48,23 @@ class Call:
 
 
 def call_peer(
-    peer: Peer, *, ae_title: str, offers: frozenset[Offer], identity: TlsIdentity | None, patience: Patience
+    peer: Peer,
+    *,
+    ae_title: str,
+    offers: frozenset[Offer],
+    identity: TlsIdentity | None,
+    patience: Patience,
+    takes: frozenset[str] = frozenset(),
 ) -> Call:
     """An association with the peer, whatever of the offers it took; identity: who we are over TLS.
+
+    takes: SOP classes whose instances it is to send us over this association.
 
     Raises NoAssociation saying how it was refused, ValueError for more offers than one association can hold.
     """
     where = f"{peer.ae_title} at {peer.host}:{peer.port}"
     numbered = numbered_offers(offers)
-    request = association_request(numbered, calling=ae_title, called=peer.ae_title)
+    request = association_request(numbered, calling=ae_title, called=peer.ae_title, takes=takes)
     wire = _connect(peer, where, identity, patience)
     try:
         wire.send([request])

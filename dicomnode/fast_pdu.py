@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 PDU_HEAD = struct.Struct(">BBI")
@@ -19,8 +20,10 @@ LONGEST_FRAGMENT = 128 << 10
 _ELEMENT = struct.Struct("<HHI")
 _US = struct.Struct("<H")
 _C_STORE_RQ, _C_STORE_RSP, _C_ECHO_RQ, _IS_RESPONSE = 0x0001, 0x8001, 0x0030, 0x8000
+_C_CANCEL_RQ, _MOVE_DESTINATION = 0x0FFF, 0x0600
 _NO_DATA_SET, _HAS_DATA_SET, _MEDIUM = 0x0101, 0x0001, 0x0000
 _SOP_CLASS_UID, _COMMAND_FIELD, _MESSAGE_ID, _RESPONDED_ID = 0x0002, 0x0100, 0x0110, 0x0120
+_MOVE_TITLE, _MOVE_MESSAGE_ID = 0x1030, 0x1031
 _PRIORITY, _DATA_SET_TYPE, _STATUS, _SOP_INSTANCE_UID = 0x0700, 0x0800, 0x0900, 0x1000
 _VERIFICATION = "1.2.840.10008.1.1"
 
@@ -64,6 +67,16 @@ class Command:
             raise PduFault("a response that names another instance")
         return self._number(_STATUS)
 
+    def answered_by(self, request: Command) -> int:
+        """The status of an answer that may bear a data set; as `status_of` (PS3.7 9.1.2-4)."""
+        data_set_type = {_DATA_SET_TYPE: _US.pack(_NO_DATA_SET)}
+        return Command({**self.values, **data_set_type}).status_of(request)
+
+    def count(self, element: int) -> int | None:
+        """A number that may be absent, as those of sub-operations are."""
+        value = self.values.get(element, b"")
+        return int(_US.unpack(value)[0]) if len(value) == _US.size else None
+
     def _number(self, element: int) -> int:
         value = self.values.get(element, b"")
         if len(value) != _US.size:
@@ -105,8 +118,17 @@ def read_command(encoded: bytes) -> Command:
     return Command(values)
 
 
-def store_request(message_id: int, sop_class_uid: str, sop_instance_uid: str) -> bytes:
-    """The command set of a C-STORE-RQ (PS3.7 9.3.1.1)."""
+def store_request(
+    message_id: int, sop_class_uid: str, sop_instance_uid: str, originator: tuple[str, int] | None = None
+) -> bytes:
+    """The command set of a C-STORE-RQ (PS3.7 9.3.1.1).
+
+    originator: AE title and message ID of the C-MOVE that it is a part of.
+    """
+    asked_by: tuple[tuple[int, bytes], ...] = ()
+    if originator is not None:
+        title = originator[0].encode("ascii")
+        asked_by = (_MOVE_TITLE, title + b" " * (len(title) % 2)), (_MOVE_MESSAGE_ID, _US.pack(originator[1]))
     return _command_set(
         (_SOP_CLASS_UID, _padded(sop_class_uid)),
         (_COMMAND_FIELD, _US.pack(_C_STORE_RQ)),
@@ -114,6 +136,7 @@ def store_request(message_id: int, sop_class_uid: str, sop_instance_uid: str) ->
         (_PRIORITY, _US.pack(_MEDIUM)),
         (_DATA_SET_TYPE, _US.pack(_HAS_DATA_SET)),
         (_SOP_INSTANCE_UID, _padded(sop_instance_uid)),
+        *asked_by,
     )
 
 
@@ -123,6 +146,29 @@ def echo_request(message_id: int) -> bytes:
         (_SOP_CLASS_UID, _padded(_VERIFICATION)),
         (_COMMAND_FIELD, _US.pack(_C_ECHO_RQ)),
         (_MESSAGE_ID, _US.pack(message_id)),
+        (_DATA_SET_TYPE, _US.pack(_NO_DATA_SET)),
+    )
+
+
+def query_request(message_id: int, sop_class_uid: str, *, field: int, destination: str | None = None) -> bytes:
+    """The command set of a C-FIND-RQ, C-MOVE-RQ or C-GET-RQ (PS3.7 9.3.2-4); destination: that of a C-MOVE."""
+    title = b"" if destination is None else destination.encode("ascii")
+    where = () if destination is None else ((_MOVE_DESTINATION, title + b" " * (len(title) % 2)),)
+    return _command_set(
+        (_SOP_CLASS_UID, _padded(sop_class_uid)),
+        (_COMMAND_FIELD, _US.pack(field)),
+        (_MESSAGE_ID, _US.pack(message_id)),
+        *where,
+        (_PRIORITY, _US.pack(_MEDIUM)),
+        (_DATA_SET_TYPE, _US.pack(_HAS_DATA_SET)),
+    )
+
+
+def cancel_request(message_id: int) -> bytes:
+    """The command set of a C-CANCEL-RQ (PS3.7 9.3.2.3)."""
+    return _command_set(
+        (_COMMAND_FIELD, _US.pack(_C_CANCEL_RQ)),
+        (_RESPONDED_ID, _US.pack(message_id)),
         (_DATA_SET_TYPE, _US.pack(_NO_DATA_SET)),
     )
 
@@ -170,6 +216,11 @@ def _head(context_id: int, flags: int, length: int) -> bytes:
     """What stands before so many bytes of a fragment that is alone in its PDU."""
     head = PDU_HEAD.pack(P_DATA_TF, 0, length + PDV_HEAD.size)
     return head + PDV_HEAD.pack(length + 2, context_id, flags)
+
+
+def command_set(values: Mapping[int, bytes]) -> bytes:
+    """The command set of these elements of group 0000, padded already, in the order of their numbers."""
+    return _command_set(*sorted(values.items()))
 
 
 def _command_set(*elements: tuple[int, bytes]) -> bytes:

@@ -12,6 +12,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 
 from dicomnode.contexts import offered_contexts
@@ -67,8 +68,13 @@ class Agreed:
     maximum_length: int
 
 
-def association_request(numbered: Mapping[int, Offer], *, calling: str, called: str) -> bytes:
-    """The A-ASSOCIATE-RQ PDU; each offer stands in a presentation context of its own."""
+def association_request(
+    numbered: Mapping[int, Offer], *, calling: str, called: str, takes: Iterable[str] = ()
+) -> bytes:
+    """The A-ASSOCIATE-RQ PDU; each offer stands in a presentation context of its own.
+
+    takes: SOP classes whose instances the peer is to send us over this association, as C-GET does (PS3.7 D.3.3.4).
+    """
     primitive = A_ASSOCIATE()
     primitive.application_context_name = APPLICATION_CONTEXT
     primitive.calling_ae_title, primitive.called_ae_title = calling, called
@@ -85,6 +91,10 @@ def association_request(numbered: Mapping[int, Offer], *, calling: str, called: 
     implementation.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     primitive.user_information = [length, implementation, version]
+    for sop_class_uid in sorted(takes):
+        role = SCP_SCU_RoleSelectionNegotiation()
+        role.sop_class_uid, role.scu_role, role.scp_role = sop_class_uid, False, True
+        primitive.user_information.append(role)
     return bytes(A_ASSOCIATE_RQ(primitive).encode())
 
 
