@@ -59,6 +59,10 @@ class AssociationBroken(PeerUnreachable):
     """An association ended, or was ended for a wrong answer, before it was answered; what waited is sent again."""
 
 
+class ReceiverAway(NodeFault):
+    """The receiver of audit messages is not there or refuses us; they wait and are sent again."""
+
+
 class PeerRejected(NodeFault):
     """A peer does not take this instance; an operator has to look."""
 

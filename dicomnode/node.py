@@ -20,6 +20,7 @@ from dicomnode.processes import Child, Processes
 from dicomnode.reception import Reception
 from dicomnode.stores import Stores
 from dicomnode.sweep import Sweep
+from dicomnode.uids import NODE_VERSION
 from dicomnode.upkeep import Life, Upkeep
 from storage.database import open_engine
 from storage.errors import DatabaseAway, StorageFull
@@ -96,6 +97,7 @@ class Node:
             thread = threading.Thread(target=self._repeat, args=(name, step, every_s, wake), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        self._sweep.tell("node started", "", {"version": NODE_VERSION, "rules": len(self._config.rules)})
         notify("READY=1")
 
     def _living(self) -> dict[str, bool]:
@@ -124,6 +126,7 @@ class Node:
         self._dispatch.wake.set()
         for thread in self._threads:
             thread.join(THREAD_END_S)
+        self._sweep.tell("node stopped", "", {"version": NODE_VERSION})
         ends_at = time.monotonic() + THREAD_END_S
         try:
             while self._sweep() and time.monotonic() < ends_at:

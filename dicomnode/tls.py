@@ -65,6 +65,14 @@ def client_context(identity: TlsIdentity, peer: Peer) -> ssl.SSLContext:
     """
     if not peer.tls:
         raise TlsFault(f"{peer.name} is not called over TLS: node.toml does not say tls = true")
+    return caller_context(identity)
+
+
+def caller_context(identity: TlsIdentity) -> ssl.SSLContext:
+    """For connections of ours to whoever bears the name that the socket is wrapped with.
+
+    Raises TlsFault when a file cannot be used.
+    """
     context = _strict(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = True, ssl.CERT_REQUIRED
     load_certificate(context, identity.certificate, identity.key)

@@ -110,20 +110,22 @@ def entries(
     if job_id is not None:
         wanted = wanted.where(audit.c.job_id == job_id)
     found = connection.execute(wanted if limit is None else wanted.limit(limit)).all()
-    return [
-        Entry(
-            row.seq,
-            row.at,
-            row.event,
-            row.series_instance_uid,
-            row.job_id,
-            row.peer,
-            json.loads(row.details),
-            row.previous_hash,
-            row.hash,
-        )
-        for row in reversed(found)
-    ]
+    return [entry_of(row) for row in reversed(found)]
+
+
+def entry_of(row: sa.Row[Any]) -> Entry:
+    """A row of the table as it was appended."""
+    return Entry(
+        row.seq,
+        row.at,
+        row.event,
+        row.series_instance_uid,
+        row.job_id,
+        row.peer,
+        json.loads(row.details),
+        row.previous_hash,
+        row.hash,
+    )
 
 
 def verify(connection: sa.Connection, *, noted_head: str = "") -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config import Config, describe, load_config
+from dicomnode.config import Config, load_config
+from dicomnode.config_words import describe
 from dicomnode.errors import ConfigFault
 
 ROOT = Path(__file__).parents[2]

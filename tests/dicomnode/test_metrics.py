@@ -12,12 +12,15 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicomnode import metrics
+from dicomnode.audit_export import AuditExport
+from dicomnode.config import load_config
 from dicomnode.metrics import Metrics, Standing
 from storage import audit, catalog, deliveries, jobs, lanes
 from storage.catalog import Instance
 from storage.database import Database, open_engine
 from storage.jobs import Event, Job, State
 from tests.builders_standing import STANDING, instance, new_job
+from tests.peers import free_port
 
 Figures = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -115,6 +118,25 @@ def test_a_broken_lane_is_shown_with_what_waits_and_when_it_is_probed(database: 
     assert value(found, "lane_broken", peer="pacs") == 1 == value(found, "deliveries", peer="pacs", state="waiting")
     assert 0 < value(found, "lane_next_probe_seconds", peer="pacs") <= 3600
     assert value(found, "happenings_total", event="lane broken") == 1
+
+
+def test_the_lag_of_an_audit_export_is_shown_while_there_is_one(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(
+        f'[audit_export]\nhost = "127.0.0.1"\nport = {free_port()}\ntransport = "tcp"\n'
+    )
+    (tmp_path / "rules.toml").write_text("")
+    config = load_config(tmp_path)
+    export = AuditExport(lambda: config, database)
+    with database.begin() as connection:
+        audit.append(connection, "quarantined", details={})
+    export()
+    found = read(begun(database, replace(STANDING, audit_export=export)))
+    assert value(found, "audit_export_waiting_rows") == 1
+    assert value(found, "audit_export_lag_seconds") > 0 < value(found, "audit_export_failing_seconds")
+    config = replace(config, audit_export=None)
+    assert ("dicomnode_audit_export_waiting_rows", ()) not in read(
+        begun(database, replace(STANDING, audit_export=export))
+    )
 
 
 def test_latencies_are_observed_once_for_each_job_that_came_so_far(database: Database) -> None:

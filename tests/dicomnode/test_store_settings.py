@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config import Config, describe, load_config
+from dicomnode.config import Config, load_config
+from dicomnode.config_words import describe
 from dicomnode.errors import ConfigFault
 
 RULES = ""

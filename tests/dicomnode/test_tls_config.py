@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config import Config, describe, keep_in_force, load_config
+from dicomnode.config import Config, keep_in_force, load_config
+from dicomnode.config_words import describe
 from dicomnode.errors import ConfigFault
 from tests.builders_tls import Authority, Certified
 
