@@ -31,7 +31,13 @@ def job_as_json(job: Job, sent: Sequence[Delivery]) -> dict[str, Any]:
         "reason": job.reason or None,
         "created_at": job.created_at.isoformat(),
         "deliveries": [
-            {"destination": one.destination, "state": one.state, "attempts": one.attempts, "reason": one.reason or None}
+            {
+                "destination": one.destination,
+                "state": one.state,
+                "attempts": one.attempts,
+                "asked_to_commit": one.asks,
+                "reason": one.reason or None,
+            }
             for one in sent
         ],
     }

@@ -43,9 +43,9 @@ def lanes(
     if as_json:
         print_json([lane_as_json(one) for one in found])
         return
-    table = Table("to", "lane", "waiting", "rejected", "abandoned", "fails since", "next try", "reason")
+    table = Table("to", "lane", "waiting", "committing", "rejected", "abandoned", "fails since", "next try", "reason")
     for one in found:
-        counts = (str(number) for number in (one.waiting, one.rejected, one.abandoned))
+        counts = (str(number) for number in (one.waiting, one.committing, one.rejected, one.abandoned))
         state = "whole" if one.broken_since is None else "[red]broken[/red]"
         table.add_row(
             one.destination, state, *counts, _moment(one.failing_since), _moment(one.next_try_at), plain(one.reason)
@@ -59,6 +59,7 @@ def lane_as_json(one: LaneState) -> dict[str, object]:
         "destination": one.destination,
         "broken": one.broken_since is not None,
         "waiting": one.waiting,
+        "committing": one.committing,
         "rejected": one.rejected,
         "abandoned": one.abandoned,
         "broken_since": one.broken_since,

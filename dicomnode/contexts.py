@@ -9,6 +9,9 @@ from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+STORAGE_COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
+"""The Push Model and its well-known instance (PS3.4 J.3.5)."""
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 
 ACCEPTED_STORAGE: tuple[str, ...] = tuple(
@@ -156,6 +159,13 @@ def accepted_contexts() -> list[PresentationContext]:
     for store in stores:
         store.scu_role = store.scp_role = True
     return [echo, *stores]
+
+
+def commitment_context() -> PresentationContext:
+    """Storage Commitment as we accept it: who calls asks us, or reports to us in the provider's role (PS3.7 D.3.3.4)."""
+    context = build_context(STORAGE_COMMITMENT, list(UNCOMPRESSED))
+    context.scu_role = context.scp_role = True
+    return context
 
 
 def wanted_syntaxes(stored: str, *, compressible: bool, compression: str = "none") -> tuple[str, ...]:

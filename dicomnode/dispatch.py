@@ -16,11 +16,12 @@ from dicomnode.overdue import end_overdue
 from dicomnode.peer import Peer
 from dicomnode.processes import Processes
 from dicomnode.urgency import FIRST, begin_by
-from storage import deliveries, jobs, lanes
+from storage import deliveries, jobs, lanes, promises
 from storage.database import Database
 
 LOG = logging.getLogger(__name__)
 DERIVE_QUEUE, SEND_QUEUE = "derive", "send"
+ROUTINE = 1
 
 Tell = Callable[[str, str, Mapping[str, Any]], None]
 """Told of what the audit must know: (event, peer, details)."""
@@ -58,6 +59,7 @@ class Dispatcher:
             due = deliveries.due_deliveries(connection, now)
             running = jobs.running_jobs(connection)
             known = lanes.all_lanes(connection)
+            asked = promises.due_promises(connection, now)
         wanted, rung = set(), set()
         for job in (*waiting, *running):
             # The same id while the same run goes on: an interrupted or crashed one is the engine's to resume. Running
@@ -72,7 +74,7 @@ class Dispatcher:
             lane = self._lane(one.destination)
             # With each break the ids are others: what was dequeued while the lane was broken had its run.
             breaks = known[one.destination].breaks if one.destination in known else 0
-            run_id = f"{lane}.{one.job_id}.{one.round}.{one.attempts}.{breaks}"
+            run_id = f"{lane}.{one.job_id}.{one.round}.{one.attempts}.{breaks}.{one.asks}"
             wanted.add(run_id)
             if self._enqueue(lane, run_id, one.job_id, one.destination, begin_by(one.priority, one.since)):
                 rung.add(lane)
@@ -84,10 +86,18 @@ class Dispatcher:
             wanted.add(run_id)
             if self._enqueue(self._lane(name), run_id, lanes.PROBE, name, FIRST):
                 rung.add(self._lane(name))
+        for promise in asked:  # the report on what a peer wants kept has its turn in the lane to that peer
+            if (peer := self._peers.get(promise.peer)) is not None and not peer.reachable:
+                continue  # it is told over its own association, or not at all
+            lane = self._lane(promise.peer)
+            run_id = f"{lane}.promise.{promise.id}.{promise.attempts}"
+            wanted.add(run_id)
+            if self._enqueue(lane, run_id, -promise.id, promise.peer, begin_by(ROUTINE, promise.asked_at)):
+                rung.add(lane)
         self._enqueued &= wanted
         for queue in rung:
             self._bell.ring(queue)
-        self._tell_left({one.destination for one in due} | set(broken))
+        self._tell_left({one.destination for one in due} | {promise.peer for promise in asked} | set(broken))
         for job in running:
             end_overdue(job, now, config=self._config(), database=self._database, processes=self._processes)
         for noticed in self._processes.tend():

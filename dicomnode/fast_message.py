@@ -19,8 +19,8 @@ from dicomnode.fast_pdu import (
 )
 
 BUFFER_BYTES = 256 << 10
-LONGEST_FORWARDED = 1 << 20
-"""Longest data set that is no C-STORE's: it is held in memory."""
+LONGEST_FORWARDED = 4 << 20
+"""Longest data set that is no C-STORE's: it is held in memory. Storage commitment of 20,000 instances needs 3 MB."""
 
 
 class StoreSink(Protocol):

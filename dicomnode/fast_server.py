@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -69,6 +70,8 @@ class FastAssociation(Association):  # type: ignore[misc]
         self._server = server
         self.certificate_names: frozenset[str] | None = None
         """What the caller's certificate bears; None: it does not call over TLS."""
+        self.afterwards: deque[Callable[[], None]] = deque()
+        """What is to be done on this association once the request that is being answered has its response."""
         over_tls = server.tls is not None
         self.dul = FastDUL(self, deadlines=server.deadlines, open_store=server.open_store, over_tls=over_tls)
         self.dul._idle_timer.timeout = self.network_timeout
@@ -100,6 +103,10 @@ class FastAssociation(Association):  # type: ignore[misc]
             context_id, message = self.dimse.get_msg(block=False)
             while message:
                 self._serve_request(message, context_id)
+                while self.afterwards and self.is_established:
+                    self._is_paused = True  # on this thread nobody else takes the answer to what is asked here
+                    self.afterwards.popleft()()
+                    self._is_paused = False
                 context_id, message = self.dimse.get_msg(block=False)
             if self.is_established and self.acse.is_release_requested():
                 self.acse.send_release(is_response=True)

@@ -20,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dicomnode.audit_export import AuditExport
 from storage import figures, jobs, lanes
 from storage.catalog import Instance
 from storage.database import Connection, Database
@@ -37,6 +38,13 @@ DELIVERY_EVENTS = {f"delivery {outcome}": outcome for outcome in ("done", "rejec
 INSTANCE_EVENTS = ("instance refused", "conflict", "store refused")
 OTHER_EVENTS = (
     "association refused",
+    "audit export away",
+    "commitment failed",
+    "commitment given",
+    "commitment not told",
+    "commitment overdue",
+    "commitment refused",
+    "commitment reported",
     "lane broken",
     "lane mended",
     "process restarted",
@@ -57,6 +65,7 @@ class Standing:
     free_bytes: Callable[[], int]
     watermark_bytes: Callable[[], float]
     quarantined: Callable[[], int]
+    audit_export: AuditExport | None = None
 
 
 class Metrics:
@@ -195,11 +204,20 @@ class _Now(Collector):
             alive.add_metric([name], float(lives))
         yield alive
         try:
-            found = list(self._of_tables())
+            found = [*self._of_tables(), *self._of_audit_export()]
         except DatabaseAway:
             found = []
         yield _gauge("database_up", "1 while the database answers.", bool(found))
         yield from found
+
+    def _of_audit_export(self) -> Iterator[Metric]:
+        """How far the messages are behind the audit; nothing where none are sent."""
+        export = self._standing.audit_export
+        if export is not None and (lag := export.lag()) is not None:
+            age_s = _age_s(lag.oldest_at, datetime.now(UTC))
+            yield _gauge("audit_export_waiting_rows", "Rows of the audit that the receiver does not have.", lag.rows)
+            yield _gauge("audit_export_lag_seconds", "Age of the oldest of them; 0: none waits.", age_s)
+            yield _gauge("audit_export_failing_seconds", "How long the receiver has taken nothing.", export.failing_s)
 
     def _of_tables(self) -> Iterator[Metric]:
         with self._database.read() as connection:
@@ -222,8 +240,8 @@ class _Now(Collector):
             broken.add_metric([lane.destination], float(lane.broken_since is not None))
             if lane.broken_since is not None and lane.next_try_at is not None:
                 probe.add_metric([lane.destination], max(0.0, (lane.next_try_at - now).total_seconds()))
-            for name, count in (("waiting", lane.waiting), ("rejected", lane.rejected), ("abandoned", lane.abandoned)):
-                sent.add_metric([lane.destination, name], count)
+            for name in ("waiting", "committing", "rejected", "abandoned"):
+                sent.add_metric([lane.destination, name], getattr(lane, name))
             failing.add_metric([lane.destination], _age_s(lane.failing_since, now))
         yield from (sent, failing, broken, probe)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 AE_TITLE_LENGTH = 16
 
@@ -47,6 +47,11 @@ class PeerTable(BaseModel):
     may: Annotated[tuple[Right, ...], Field(strict=False)] = Field(
         default=(), description='What the peer may do to us: "store", "query", "retrieve".'
     )
+    move_to: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Names of the peers to which this one may have instances sent by C-MOVE; empty: only to itself. "
+        'Needs "retrieve" in may.',
+    )
     networks: Annotated[tuple[Network, ...], Field(strict=False)] = Field(
         default=(), description="Networks (CIDR) or addresses from which the peer may call; empty: from anywhere."
     )
@@ -74,6 +79,23 @@ class PeerTable(BaseModel):
         description="SpecificCharacterSet that derived images declare when this peer's images hold other than ASCII "
         'and declare none, e.g. "ISO_IR 100"; empty: they stay as they came.',
     )
+    commitment: bool = Field(
+        default=False,
+        description="true: a delivery to the peer ends only when it has committed to keep every instance (Storage "
+        "Commitment); it must know our AE title, host and port, because it may report over an association of its own.",
+    )
+    commitment_report_s: float = Field(
+        default=900.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds in which the peer reports what it commits to; after them it is asked again.",
+    )
+    commitment_wait_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=60,
+        description="Seconds for which our association stays open after the request, for peers that report on it.",
+    )
     tls: bool = Field(
         default=False,
         description="true: we call the peer over TLS, and it may call us over TLS only; needs a [tls] table.",
@@ -86,6 +108,12 @@ class PeerTable(BaseModel):
         description="Names (common name or alternative name), one of which the certificate must bear with which the "
         "peer calls; empty: any certificate that our authorities signed. Needs tls = true.",
     )
+
+    @model_validator(mode="after")
+    def _who_is_asked_listens(self) -> Self:
+        if self.commitment and not (self.host and self.port):
+            raise ValueError("commitment = true needs host and port: the peer is called to ask it")
+        return self
 
 
 class Peer(PeerTable):

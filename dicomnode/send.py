@@ -6,23 +6,27 @@ import logging
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from pydicom.errors import InvalidDicomError
 
+from dicomnode.commit import ask
+from dicomnode.commitment_call import tell_commitment
 from dicomnode.errors import NoAssociation, PeerRejected, PeerUnreachable
 from dicomnode.lines import Lines
 from dicomnode.outgoing import Outbound, echo_peer, outbound, store_instances
 from dicomnode.peer import Peer
-from storage import deliveries, jobs, lanes
+from dicomnode.promise import keep_promise
+from storage import commitments, deliveries, jobs, lanes
 from storage.database import Database
-from storage.deliveries import LedgerState, Result
+from storage.deliveries import DeliveryState, LedgerState, Result
 from storage.errors import StaleState, StorageFull
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, State
+from storage.references import Report
 
 LOG = logging.getLogger(__name__)
 BATCH = 20
@@ -80,6 +84,8 @@ class Courier:
     lines: Lines = field(default_factory=lambda: Lines(idle_s=0))
     """Associations that wait for the next delivery, and who we are over TLS."""
     traffic: Traffic = field(default_factory=Traffic)
+    has_room: Callable[[], bool] = lambda: True
+    """Whether more could be received: what is missing and could not be kept is told so."""
 
     def wait_s(self, failures: int) -> float:
         """Seconds until the next try after so many that failed: doubling, with jitter."""
@@ -95,6 +101,8 @@ def serve(job_id: int, destination: str, peer: Peer | None, courier: Courier) ->
     """What became of the delivery, or of the lane when PROBE is asked for."""
     if job_id == lanes.PROBE:
         return probe(destination, peer, courier)
+    if job_id < lanes.PROBE:  # no job, but a request of the peer for storage commitment
+        return _tell_promise(-job_id, destination, peer, courier)
     with courier.traffic.delivering(job_id, destination) as alone:
         # Asked for twice where its lane broke and was mended while another association went on.
         return deliver(job_id, destination, peer, courier) if alone else "under way already"
@@ -171,10 +179,53 @@ def deliver(job_id: int, destination: str, peer: Peer | None, courier: Courier) 
         LOG.exception("send: job %s to %s", job_id, destination)
         why = f"{type(fault).__name__} on our side; the log has the trace"
         return _put_off(job_id, destination, why, courier)
+    end = commitments.await_commitment if peer is not None and peer.commitment else deliveries.finish_delivery
     with courier.database.begin() as connection:
-        state = deliveries.finish_delivery(connection, job_id, destination, now=datetime.now(UTC))
+        state = end(connection, job_id, destination, now=datetime.now(UTC))
     LOG.info("send: job %s to %s: %s, %d instances in this try", job_id, destination, state, len(missing))
+    if state is DeliveryState.COMMITTING and peer is not None:
+        return _commit(job_id, destination, peer, courier)
     return state
+
+
+def _commit(job_id: int, destination: str, peer: Peer, courier: Courier) -> str:
+    """The destination has everything: it is asked to keep it. Who does not answer is treated as when sending."""
+    try:
+        return ask(
+            job_id,
+            destination,
+            peer,
+            database=courier.database,
+            ae_title=courier.ae_title,
+            identity=courier.lines.identity,
+            retry_s=courier.wait_s,
+            patience=courier.patience(),
+        )
+    except NoAssociation as fault:
+        if not courier.traffic.answers(destination):
+            return _break_lane(job_id, destination, str(fault), courier)
+        return _put_off(job_id, destination, f"no further association: {fault}", courier)
+    except PeerUnreachable as fault:
+        return _put_off(job_id, destination, str(fault), courier)
+
+
+def _tell_promise(promise_id: int, destination: str, peer: Peer | None, courier: Courier) -> str:
+    """What became of the report on what a peer wants kept."""
+
+    def tell(report: Report) -> None:
+        if peer is None or not peer.reachable:
+            raise PeerUnreachable(f"{destination} has no host and port in node.toml, or has left it")
+        tell_commitment(peer, report, ae_title=courier.ae_title, identity=courier.lines.identity)
+
+    return keep_promise(
+        promise_id,
+        tell,
+        database=courier.database,
+        files=courier.files,
+        has_room=courier.has_room,
+        wait_s=courier.wait_s,
+        patience=courier.patience(),
+    )
 
 
 def _send_and_record(
@@ -216,6 +267,8 @@ def _put_off(job_id: int, destination: str, why: str, courier: Courier) -> str:
     now = datetime.now(UTC)
     with courier.database.begin() as connection:
         delivery = deliveries.get_delivery(connection, job_id, destination)
+        if delivery.over:  # a report came meanwhile
+            return delivery.state
         if now - (delivery.first_try_at or now) > courier.patience():
             deliveries.abandon_delivery(connection, job_id, destination, reason=why, now=now)
             LOG.error("send: job %s to %s abandoned: %s", job_id, destination, why)

@@ -18,8 +18,9 @@ from dicomnode.errors import ConfigFault
 from dicomnode.processes import end_with_parent
 from dicomnode.stores import Stores
 from dicomnode.takeover import Lock
-from storage import deliveries
+from storage import deliveries, promises
 from storage.database import open_engine
+from storage.disk_room import free_bytes
 from storage.locks import take_lock
 
 LOG = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def run_sender(config: Config, *, executor_id: str) -> None:
         retry_longest_s=config.node.retry_longest_s,
         give_up_after_days=config.node.give_up_after_days,
         lines=Lines(identity=config.tls),
+        has_room=lambda: free_bytes(config.data_folder) >= config.retention.low_watermark_gb * 1e9,
     )
 
     def task(job_id: int, destination: str) -> str:
@@ -74,6 +76,7 @@ def run_sender(config: Config, *, executor_id: str) -> None:
     with stores.database.read() as connection:
         destinations = {name for name, peer in config.peers.items() if peer.reachable}
         destinations |= deliveries.open_destinations(connection)  # also those that left the config
+        destinations |= promises.open_peers(connection)
     # A changed config can bring new lanes: on SIGHUP this process ends, and the node starts it again.
     _run_executor(
         stores,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from storage import audit, jobs, ledger
 from storage.errors import IllegalTransition, StaleState
 from storage.job_states import ON_THE_WAY, Event
-from storage.ledger import DeliveryState, LedgerState, Result, record_results, unsent
+from storage.ledger import NOT_OVER, DeliveryState, LedgerState, Result, record_results, unsent
 from storage.schema import deliveries, lanes
 from storage.schema import jobs as job_rows
 
@@ -38,13 +38,15 @@ __all__ = [
 class Delivery:
     """One job's delivery to one destination.
 
-    attempts: tries that failed; priority, round: the job's own; since: from when on it could be begun.
+    attempts: tries that failed; asks: how often commitment was asked for; priority, round: the job's own; since: from
+    when on it could be begun.
     """
 
     job_id: int
     destination: str
     state: DeliveryState
     attempts: int
+    asks: int
     first_try_at: datetime | None
     next_try_at: datetime | None
     reason: str
@@ -55,7 +57,7 @@ class Delivery:
     @property
     def over(self) -> bool:
         """Whether nothing more is tried."""
-        return self.state is not DeliveryState.WAITING
+        return self.state not in NOT_OVER
 
 
 def plan_deliveries(connection: sa.Connection, job_id: int, sop_instance_uids: Sequence[str], now: datetime) -> None:
@@ -76,12 +78,13 @@ def plan_deliveries(connection: sa.Connection, job_id: int, sop_instance_uids: S
 def due_deliveries(connection: sa.Connection, now: datetime) -> list[Delivery]:
     """Deliveries to try now, of jobs that are derived: the most urgent first, among equals the oldest.
 
-    None to a destination whose lane is broken: they wait for its probe.
+    With them those whose commitment is to be asked for. None to a destination whose lane is broken: they wait for its
+    probe.
     """
     broken = sa.select(lanes.c.destination).where(lanes.c.broken_since.is_not(None))
     return _deliveries(
         connection,
-        deliveries.c.state == DeliveryState.WAITING,
+        deliveries.c.state.in_(NOT_OVER),
         deliveries.c.next_try_at.is_(None) | (deliveries.c.next_try_at <= now),
         deliveries.c.destination.not_in(broken),
         job_rows.c.state.in_(ON_THE_WAY),
@@ -90,7 +93,7 @@ def due_deliveries(connection: sa.Connection, now: datetime) -> list[Delivery]:
 
 def open_destinations(connection: sa.Connection) -> set[str]:
     """Every destination that something still waits for, also one that left the config."""
-    wanted = sa.select(deliveries.c.destination).where(deliveries.c.state == DeliveryState.WAITING)
+    wanted = sa.select(deliveries.c.destination).where(deliveries.c.state.in_(NOT_OVER))
     return set(connection.scalars(wanted.distinct()))
 
 
@@ -150,7 +153,11 @@ def abandon_delivery(
     """Tried long enough: the job fails, with this reason, as soon as its other deliveries are over; nothing is lost."""
     delivery = _open_delivery(connection, job_id, destination)
     missing, total = len(unsent(connection, job_id, destination)), len(ledger.made_instances(connection, job_id))
-    why = f"{destination} did not take {missing} of {total} instances in {delivery.attempts} tries: {reason}"
+    if missing or not delivery.asks:
+        why = f"{destination} did not take {missing} of {total} instances in {delivery.attempts} tries: {reason}"
+    else:
+        left = len(ledger.uncommitted(connection, job_id, destination))
+        why = f"{destination} did not commit to {left} of {total} instances, asked {delivery.asks} times: {reason}"
     _end(connection, delivery, DeliveryState.ABANDONED, why, now)
     return DeliveryState.ABANDONED
 
@@ -178,6 +185,7 @@ def _deliveries(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) 
             destination=row.destination,
             state=DeliveryState(row.state),
             attempts=row.attempts,
+            asks=row.asks,
             first_try_at=row.first_try_at,
             next_try_at=row.next_try_at,
             reason=row.reason,

@@ -10,12 +10,12 @@ import sqlalchemy as sa
 
 from storage import audit
 from storage.job_states import ON_THE_WAY
-from storage.ledger import DeliveryState
+from storage.ledger import NOT_OVER, DeliveryState
 from storage.schema import deliveries, jobs, lanes
 
 PROBE = 0
 """Stands where a job's number stands: no job is meant, but the probe of the lane."""
-NOT_DONE = (DeliveryState.WAITING, DeliveryState.REJECTED, DeliveryState.ABANDONED)
+NOT_DONE = (*NOT_OVER, DeliveryState.REJECTED, DeliveryState.ABANDONED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,14 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """How one destination is served: deliveries that wait, how others ended badly, and since when it fails."""
+    """How one destination is served: deliveries that wait, how others ended badly, and since when it fails.
+
+    committing: it has every instance of these and has not promised yet to keep them.
+    """
 
     destination: str
     waiting: int
+    committing: int
     rejected: int
     abandoned: int
     failing_since: datetime | None
@@ -174,7 +178,7 @@ def lane_states(connection: sa.Connection) -> list[LaneState]:
         .join(jobs, jobs.c.id == deliveries.c.job_id)
         .where(
             deliveries.c.state.in_(NOT_DONE),
-            (deliveries.c.state != DeliveryState.WAITING) | jobs.c.state.in_(ON_THE_WAY),
+            deliveries.c.state.not_in(NOT_OVER) | jobs.c.state.in_(ON_THE_WAY),
         )
         .group_by(deliveries.c.destination, deliveries.c.state)
     )
@@ -183,18 +187,21 @@ def lane_states(connection: sa.Connection) -> list[LaneState]:
     found = []
     for destination in sorted({name for name, _ in rows} | set(broken)):
         counts = {state: getattr(rows.get((destination, state)), "number", 0) for state in NOT_DONE}
-        waiting, lane = rows.get((destination, DeliveryState.WAITING)), broken.get(destination, Lane(destination))
-        since = [at for at in (lane.broken_since, getattr(waiting, "failing_since", None)) if at is not None]
+        lane = broken.get(destination, Lane(destination))
+        open_ones = [rows[destination, state] for state in NOT_OVER if (destination, state) in rows]
+        since = [lane.broken_since, *(row.failing_since for row in open_ones)]
+        tries = [row.next_try_at for row in open_ones if row.next_try_at is not None]
         found.append(
             LaneState(
                 destination,
                 waiting=counts[DeliveryState.WAITING],
+                committing=counts[DeliveryState.COMMITTING],
                 rejected=counts[DeliveryState.REJECTED],
                 abandoned=counts[DeliveryState.ABANDONED],
-                failing_since=min(since, default=None),
+                failing_since=min((at for at in since if at is not None), default=None),
                 broken_since=lane.broken_since,
-                next_try_at=lane.next_probe_at if lane.broken else getattr(waiting, "next_try_at", None),
-                reason=lane.reason or getattr(waiting, "reason", ""),
+                next_try_at=lane.next_probe_at if lane.broken else min(tries, default=None),
+                reason=lane.reason or next((row.reason for row in open_ones if row.reason), ""),
             )
         )
     return found
@@ -209,10 +216,10 @@ def _hold(connection: sa.Connection, destination: str, *, reason: str, now: date
 
 
 def _waiting(destination: str) -> sa.ColumnElement[bool]:
-    """Deliveries to the destination that wait, of jobs on their way."""
+    """Deliveries to the destination that wait or are to be committed, of jobs on their way."""
     on_their_way = sa.select(jobs.c.id).where(jobs.c.state.in_(ON_THE_WAY))
     return sa.and_(
         deliveries.c.destination == destination,
-        deliveries.c.state == DeliveryState.WAITING,
+        deliveries.c.state.in_(NOT_OVER),
         deliveries.c.job_id.in_(on_their_way),
     )

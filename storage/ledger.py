@@ -20,18 +20,24 @@ class LedgerState(StrEnum):
     DONE = "done"
     WARNING = "warning"  # the destination has it and remarked on it (0xBxxx)
     REJECTED = "rejected"
+    COMMITTED = "committed"  # the destination has promised to keep it (PS3.4 Annex J)
 
 
 class DeliveryState(StrEnum):
     """Where a job's delivery to one destination stands."""
 
     WAITING = "waiting"
+    COMMITTING = "committing"  # it has every instance and has not promised yet to keep them all
     DONE = "done"
     REJECTED = "rejected"  # the destination took not every instance; an operator looks
     ABANDONED = "abandoned"  # tried for the configured days
 
 
-HELD = (LedgerState.DONE, LedgerState.WARNING)
+UNCOMMITTED = (LedgerState.DONE, LedgerState.WARNING)
+"""The destination has it."""
+HELD = (*UNCOMMITTED, LedgerState.COMMITTED)
+NOT_OVER = (DeliveryState.WAITING, DeliveryState.COMMITTING)
+"""Something is still to be tried or waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def open_deliveries(connection: sa.Connection, job_id: int, *, now: datetime) ->
     for destination in destinations:
         connection.execute(
             sa.insert(deliveries).values(
-                job_id=job_id, destination=destination, state=DeliveryState.WAITING, attempts=0, reason=""
+                job_id=job_id, destination=destination, state=DeliveryState.WAITING, attempts=0, asks=0, reason=""
             )
         )
         row = {"job_id": job_id, "destination": destination, "state": LedgerState.WAITING, "status": None, "at": now}
@@ -102,7 +108,7 @@ def reopen_deliveries(connection: sa.Connection, job_id: int, *, now: datetime) 
             deliveries.c.job_id == job_id,
             deliveries.c.state.in_((DeliveryState.REJECTED, DeliveryState.ABANDONED)),
         )
-        .values(state=DeliveryState.WAITING, attempts=0, first_try_at=None, next_try_at=now, reason="")
+        .values(state=DeliveryState.WAITING, attempts=0, asks=0, first_try_at=None, next_try_at=now, reason="")
     ).rowcount
 
 
@@ -118,6 +124,14 @@ def unsent(connection: sa.Connection, job_id: int, destination: str) -> list[str
         .order_by(job_results.c.position)
     )
     return list(connection.scalars(wanted))
+
+
+def uncommitted(connection: sa.Connection, job_id: int, destination: str) -> list[str]:
+    """The SOP Instance UIDs that the destination has and has not promised to keep."""
+    wanted = sa.select(ledger.c.sop_instance_uid).where(
+        ledger.c.job_id == job_id, ledger.c.destination == destination, ledger.c.state.in_(UNCOMMITTED)
+    )
+    return list(connection.scalars(wanted.order_by(ledger.c.sop_instance_uid)))
 
 
 def record_results(

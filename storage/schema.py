@@ -121,6 +121,36 @@ instances = sa.Table(
     sa.Column("header", sa.JSON, nullable=False),
 )
 
+# By what query/retrieve finds what we hold: filled with the catalogue's rows (query_rows.py).
+study_keys = sa.Table(
+    "study_keys",
+    metadata,
+    _key("study_instance_uid"),
+    _words("patient_id", index=True),
+    _words("patient_issuer"),
+    _words("accession_number", index=True),
+    _words("study_date", index=True),
+    sa.Column("facts", sa.JSON, nullable=False),
+)
+
+# In the order of their bytes on both databases, so that an index serves those that begin with some letters.
+study_names = sa.Table(
+    "study_names",
+    metadata,
+    sa.Column("name_key", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), primary_key=True),
+    sa.Column("study_instance_uid", sa.Text, primary_key=True, index=True),
+)
+
+series_keys = sa.Table(
+    "series_keys",
+    metadata,
+    _key("series_instance_uid"),
+    _words("study_instance_uid", index=True),
+    _words("modality"),
+    sa.Column("sop_class_uids", sa.JSON, nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+)
+
 # No foreign key to series: what was done is remembered longer than what was held.
 jobs = sa.Table(
     "jobs",
@@ -160,6 +190,39 @@ job_results = sa.Table("job_results", metadata, _job_id(), _key("sop_instance_ui
 job_rules = sa.Table("job_rules", metadata, _job_id(), _key("rule"), _count("position"))
 job_destinations = sa.Table("job_destinations", metadata, _job_id(), _key("destination"), _count("position"))
 
+# What a job needs beside its source; while one of its needs is open nobody claims it.
+job_needs = sa.Table(
+    "job_needs",
+    metadata,
+    _job_id(),
+    _key("slot"),
+    _count("position"),
+    sa.Column("definition", sa.JSON, nullable=False),
+    _words("state", index=True),
+    _words("series_instance_uid", index=True),
+    _count("tries"),
+    _moment("next_try_at", nullable=True),
+    _moment("give_up_at"),
+    sa.Column("reason", FreeText, nullable=False),
+)
+job_inputs = sa.Table("job_inputs", metadata, _job_id(), _key("slot"), _key("sop_instance_uid"), _count("position"))
+
+# What was seen at peers, so that nothing is fetched twice and nothing half fetched is used; kept for good.
+sightings = sa.Table(
+    "sightings",
+    metadata,
+    _key("peer"),
+    _key("series_instance_uid"),
+    _words("study_instance_uid"),
+    _words("rule"),
+    _words("state", index=True),
+    _count("instances"),
+    _count("tries"),
+    _moment("seen_at"),
+    sa.Column("reason", FreeText, nullable=False),
+)
+looks = sa.Table("looks", metadata, _key("rule"), _moment("at"))
+
 deliveries = sa.Table(
     "deliveries",
     metadata,
@@ -167,6 +230,7 @@ deliveries = sa.Table(
     _key("destination"),
     _words("state", index=True),
     _count("attempts"),
+    _count("asks"),
     _moment("first_try_at", nullable=True),
     _moment("next_try_at", nullable=True),
     sa.Column("reason", FreeText, nullable=False),
@@ -195,6 +259,44 @@ ledger = sa.Table(
     sa.ForeignKeyConstraint(["job_id", "destination"], ["deliveries.job_id", "deliveries.destination"]),
 )
 
+# Storage commitment, asked of destinations. No foreign key: a report may come after its job has been done anew.
+commitments = sa.Table(
+    "commitments",
+    metadata,
+    _key("transaction_uid"),
+    sa.Column("job_id", sa.Integer, nullable=False, index=True),
+    _words("destination"),
+    _count("instances"),
+    _moment("asked_at"),
+    _moment("reported_at", nullable=True),
+)
+
+# Storage commitment, asked of us: what a peer is to be told, and was told. failure: None is committed.
+promises = sa.Table(
+    "promises",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    _words("peer"),
+    _words("transaction_uid"),
+    _words("state", index=True),
+    _count("attempts"),
+    _moment("asked_at"),
+    _moment("next_try_at", nullable=True),
+    _moment("reported_at", nullable=True),
+    sa.Column("reason", FreeText, nullable=False),
+    sa.UniqueConstraint("peer", "transaction_uid"),
+    sqlite_autoincrement=True,
+)
+promise_instances = sa.Table(
+    "promise_instances",
+    metadata,
+    sa.Column("promise_id", sa.Integer, sa.ForeignKey("promises.id"), primary_key=True),
+    sa.Column("sop_instance_uid", sa.Text, primary_key=True, index=True),
+    _words("sop_class_uid"),
+    _count("position"),
+    sa.Column("failure", sa.Integer, nullable=True),
+)
+
 # Rows are never changed nor removed: triggers, made in migrations/versions/0001_initial.py, refuse it.
 audit = sa.Table(
     "audit",
@@ -216,4 +318,13 @@ audit_head = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
     _words("hash"),
+)
+
+# How far the audit has been sent to whom: the rows behind it wait, and the table of them is the spool.
+audit_cursors = sa.Table(
+    "audit_cursors",
+    metadata,
+    _key("name"),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    _moment("moved_at"),
 )

@@ -134,6 +134,8 @@ class Orthanc:
     http_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     no_delay: bool = True
+    modalities: dict[str, list[Any]] = field(default_factory=dict)
+    """Whom it may call: name -> [AE title, host, port]."""
 
     def start(self) -> Orthanc:
         """Orthanc answers on both ports."""
@@ -152,6 +154,7 @@ class Orthanc:
                     "AuthenticationEnabled": False,
                     "DicomAlwaysAllowEcho": True,
                     "DicomAlwaysAllowStore": True,
+                    "DicomModalities": self.modalities,
                     "Plugins": [],
                 }
             )
@@ -177,6 +180,19 @@ class Orthanc:
         """The JSON of a REST path."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=10) as answer:
             return json.loads(answer.read())
+
+    def post(self, path: str, body: object) -> Any:
+        """The JSON that a REST path answers to a body: JSON, or bytes as they are."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", content, method="POST")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read())
+
+    def delete(self, path: str) -> None:
+        """What stands at a REST path is removed."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", method="DELETE")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            answer.read()
 
     def series(self) -> dict[str, dict[str, Any]]:
         """Series Instance UID -> {study, instances (SOP Instance UID -> Orthanc's id), tags}."""

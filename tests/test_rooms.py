@@ -32,7 +32,8 @@ LIBRARY_HOMES = {
         "dicomnode/contexts.py",
         "dicomnode/query_retrieve_scp.py",
         "dicomnode/query_retrieve_scu.py",
-        "dicomnode/commitment.py",
+        "dicomnode/commitment_call.py",
+        "dicomnode/commitment_service.py",
     ),
     "highdicom": ("dicomnode/companions", "dicomnode/iod_tables.py"),
     "PIL": ("dicomnode/companions", "dicomnode/demo"),
@@ -91,6 +92,16 @@ def test_rooms_of_the_river_never_import_each_other(name: str) -> None:
     others = {f"dicomnode.{other}" for other in RIVER if other != name} | {f"dicomnode.{root}" for root in ROOTS}
     for module, typing_only in imports_of(ROOT / "dicomnode" / f"{name}.py"):
         assert typing_only or module not in others, f"{name} imports {module}"
+
+
+def test_no_room_of_the_river_knows_the_export_or_de_identification() -> None:
+    beside = ("dicomnode.deidentify", "dicomnode.export", "dicomnode.cli_export")
+    may = ("dicomnode/deidentify/", "dicomnode/export", "dicomnode/cli_export.py")
+    for path in SOURCES:
+        for module, _ in imports_of(path):
+            if room(path) == "dicomnode/cli.py" and module.startswith("dicomnode.cli_export"):
+                continue
+            assert not module.startswith(beside) or room(path).startswith(may), f"{room(path)} imports {module}"
 
 
 def test_only_the_work_loads_derives_and_runs_pipelines() -> None:

@@ -14,8 +14,9 @@ from dicomnode.config import Config, load_config
 from dicomnode.dispatch import Dispatcher
 from dicomnode.engine import Engine
 from dicomnode.processes import Processes
-from storage import jobs, lanes
+from storage import jobs, lanes, promises
 from storage.database import Database, open_engine
+from storage.references import Reference
 from tests.storage.builders_storage import new_job, planned_job
 
 NOW = datetime.now(UTC)
@@ -112,6 +113,21 @@ def test_what_was_dequeued_while_its_lane_was_broken_is_enqueued_again_when_it_i
     desk.dispatch()
     again = desk.ids()
     assert len(first) == 1 and len(again) == 2 and all(f".{job.id}." in one for one in again)
+
+
+def test_a_report_to_a_peer_has_its_turn_in_the_lane_once_for_each_try(desk: Desk) -> None:
+    wanted = [Reference("1.2.840.10008.5.1.4.1.1.2", "1.2.3")]
+    with desk.database.begin() as connection:
+        promises.open_promise(connection, "pacs", "2.25.1", wanted, report_at=NOW, now=NOW)
+        promises.open_promise(connection, "pacs", "2.25.2", wanted, report_at=NOW + timedelta(hours=1), now=NOW)
+    for _ in range(2):
+        desk.dispatch()
+    assert desk.ids() == ["send.pacs.promise.1.0"]
+    with desk.database.begin() as connection:
+        first = promises.get_promise(connection, 1)
+        promises.postpone_promise(connection, first, reason="away", next_try_at=NOW)
+    desk.dispatch()
+    assert desk.ids() == ["send.pacs.promise.1.0", "send.pacs.promise.1.1"]
 
 
 def test_a_peer_whose_address_was_corrected_is_probed_at_once(desk: Desk) -> None:

@@ -78,6 +78,13 @@ def test_the_certificate_of_a_peer_that_we_call_bears_its_host_or_another_name()
     assert peer(host="10.1.2.3", tls_name="pacs.example").certificate_host == "pacs.example"
 
 
+def test_a_peer_that_is_to_commit_must_be_one_that_can_be_called() -> None:
+    assert peer(commitment=True, host="10.1.2.3", port=104).commitment
+    for place in ({}, {"host": "10.1.2.3"}, {"port": 104}):
+        with pytest.raises(ValidationError, match="commitment = true needs host and port"):
+            peer(commitment=True, **place)
+
+
 def test_a_peer_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         peer().port = 1  # type: ignore[misc]

@@ -18,14 +18,13 @@ from dicomnode.outgoing import echo_peer, ledger_state
 from dicomnode.peer import Peer
 from dicomnode.requeue import requeue_job
 from dicomnode.send import Courier, deliver, serve
-from storage import catalog, deliveries, jobs, lanes
-from storage.catalog import Instance
+from storage import deliveries, jobs, lanes
 from storage.database import Database
 from storage.instance_files import InstanceFiles
-from storage.jobs import Event, NewJob, State
+from storage.jobs import State
 from storage.lanes import PROBE, Lane
 from storage.ledger import DeliveryState, LedgerState
-from tests.builders_dicom import write_ct_series
+from tests.builders_delivery import derived_job
 from tests.peers import free_port
 
 NOW = datetime.now(UTC)
@@ -92,28 +91,7 @@ def courier(tmp_path: Path) -> Iterator[Courier]:
 @pytest.fixture
 def job_id(courier: Courier, tmp_path: Path) -> int:
     """A derived job of four instances with one destination."""
-    paths = write_ct_series(tmp_path / "derived", slices=4)
-    instances = []
-    for path in paths:
-        dataset = dcmread(path)
-        courier.files.keep_derived(dataset.SOPInstanceUID, path.read_bytes())
-        instances.append(
-            Instance(
-                dataset.SOPInstanceUID, CTImageStorage, dataset.file_meta.TransferSyntaxUID, dataset.SeriesInstanceUID,
-                dataset.StudyInstanceUID, "", NOW, "", 1, {},
-            )
-        )  # fmt: skip
-    with courier.database.begin() as connection:
-        new = NewJob("k", "1.2.3", "1.2", 1, "rule", "ct_denoising", "1", {}, ("1.2.3.4",), 1, ("archive",), NOW)
-        job, _ = jobs.add_job(connection, new)
-        jobs.move_job(connection, job.id, Event.CLAIM, expected=State.WAITING, now=NOW)
-        series_uid = instances[0].series_instance_uid
-        catalog.add_derived_series(connection, series_uid, instances)
-        jobs.move_job(
-            connection, job.id, Event.FINISH, expected=State.RUNNING, derived_series_instance_uid=series_uid, now=NOW
-        )
-        deliveries.plan_deliveries(connection, job.id, [one.sop_instance_uid for one in instances], now=NOW)
-    return job.id
+    return derived_job(courier, tmp_path)
 
 
 def state_of(courier: Courier, job_id: int) -> tuple[State, DeliveryState]:

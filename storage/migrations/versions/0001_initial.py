@@ -47,6 +47,53 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_head")),
     )
     op.create_table(
+        "audit_cursors",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("moved_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_audit_cursors")),
+    )
+    op.create_table(
+        "commitments",
+        sa.Column("transaction_uid", sa.Text(), nullable=False),
+        sa.Column("job_id", sa.Integer(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("instances", sa.Integer(), nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reported_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("transaction_uid", name=op.f("pk_commitments")),
+    )
+    op.create_index(op.f("ix_commitments_job_id"), "commitments", ["job_id"], unique=False)
+    op.create_table(
+        "promises",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("peer", sa.Text(), nullable=False),
+        sa.Column("transaction_uid", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reported_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_promises")),
+        sa.UniqueConstraint("peer", "transaction_uid", name=op.f("uq_promises_peer_transaction_uid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_promises_state"), "promises", ["state"], unique=False)
+    op.create_table(
+        "promise_instances",
+        sa.Column("promise_id", sa.Integer(), nullable=False),
+        sa.Column("sop_instance_uid", sa.Text(), nullable=False),
+        sa.Column("sop_class_uid", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("failure", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["promise_id"], ["promises.id"], name=op.f("fk_promise_instances_promise_id")),
+        sa.PrimaryKeyConstraint("promise_id", "sop_instance_uid", name=op.f("pk_promise_instances")),
+    )
+    op.create_index(
+        op.f("ix_promise_instances_sop_instance_uid"), "promise_instances", ["sop_instance_uid"], unique=False
+    )
+    op.create_table(
         "deployment",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("uuid", sa.Text(), nullable=False),
@@ -108,11 +155,42 @@ def upgrade() -> None:
     op.create_index(op.f("ix_series_state"), "series", ["state"], unique=False)
     op.create_index(op.f("ix_series_study_instance_uid"), "series", ["study_instance_uid"], unique=False)
     op.create_table(
+        "study_keys",
+        sa.Column("study_instance_uid", sa.Text(), nullable=False),
+        sa.Column("patient_id", sa.Text(), nullable=False),
+        sa.Column("patient_issuer", sa.Text(), nullable=False),
+        sa.Column("accession_number", sa.Text(), nullable=False),
+        sa.Column("study_date", sa.Text(), nullable=False),
+        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("study_instance_uid", name=op.f("pk_study_keys")),
+    )
+    op.create_index(op.f("ix_study_keys_patient_id"), "study_keys", ["patient_id"], unique=False)
+    op.create_index(op.f("ix_study_keys_accession_number"), "study_keys", ["accession_number"], unique=False)
+    op.create_index(op.f("ix_study_keys_study_date"), "study_keys", ["study_date"], unique=False)
+    op.create_table(
+        "study_names",
+        sa.Column("name_key", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
+        sa.Column("study_instance_uid", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name_key", "study_instance_uid", name=op.f("pk_study_names")),
+    )
+    op.create_index(op.f("ix_study_names_study_instance_uid"), "study_names", ["study_instance_uid"], unique=False)
+    op.create_table(
+        "series_keys",
+        sa.Column("series_instance_uid", sa.Text(), nullable=False),
+        sa.Column("study_instance_uid", sa.Text(), nullable=False),
+        sa.Column("modality", sa.Text(), nullable=False),
+        sa.Column("sop_class_uids", sa.JSON(), nullable=False),
+        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("series_instance_uid", name=op.f("pk_series_keys")),
+    )
+    op.create_index(op.f("ix_series_keys_study_instance_uid"), "series_keys", ["study_instance_uid"], unique=False)
+    op.create_table(
         "deliveries",
         sa.Column("job_id", sa.Integer(), nullable=False),
         sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("asks", sa.Integer(), nullable=False),
         sa.Column("first_try_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
@@ -162,6 +240,52 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_results_job_id")),
         sa.PrimaryKeyConstraint("job_id", "sop_instance_uid", name=op.f("pk_job_results")),
+    )
+    op.create_table(
+        "job_needs",
+        sa.Column("job_id", sa.Integer(), nullable=False),
+        sa.Column("slot", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("definition", sa.JSON(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("series_instance_uid", sa.Text(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("give_up_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_needs_job_id")),
+        sa.PrimaryKeyConstraint("job_id", "slot", name=op.f("pk_job_needs")),
+    )
+    op.create_index(op.f("ix_job_needs_state"), "job_needs", ["state"], unique=False)
+    op.create_index(op.f("ix_job_needs_series_instance_uid"), "job_needs", ["series_instance_uid"], unique=False)
+    op.create_table(
+        "job_inputs",
+        sa.Column("job_id", sa.Integer(), nullable=False),
+        sa.Column("slot", sa.Text(), nullable=False),
+        sa.Column("sop_instance_uid", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_inputs_job_id")),
+        sa.PrimaryKeyConstraint("job_id", "slot", "sop_instance_uid", name=op.f("pk_job_inputs")),
+    )
+    op.create_table(
+        "sightings",
+        sa.Column("peer", sa.Text(), nullable=False),
+        sa.Column("series_instance_uid", sa.Text(), nullable=False),
+        sa.Column("study_instance_uid", sa.Text(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("instances", sa.Integer(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("peer", "series_instance_uid", name=op.f("pk_sightings")),
+    )
+    op.create_index(op.f("ix_sightings_state"), "sightings", ["state"], unique=False)
+    op.create_table(
+        "looks",
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("rule", name=op.f("pk_looks")),
     )
     op.create_table(
         "job_sources",
