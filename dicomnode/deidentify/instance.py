@@ -110,7 +110,7 @@ def _deidentified(path: Path, policy: Policy) -> Deidentified:
     dataset.preamble = b"\0" * 128
     if walk.named:
         warnings.append(f"not kept, for what stood in them: {', '.join(sorted(walk.named))}")
-    content = _encoded(dataset, identity.with_uids(() if Option.UIDS in policy.options else walk.uids))
+    content = _encoded(dataset, identity.with_uids(walk.uids.keys() - walk.kept_uids))
     return Deidentified(content, original, _uids(dataset), patient, Counter(walk.done), tuple(warnings))
 
 

@@ -137,13 +137,16 @@ def action_of(row: Row, *, vr: str, options: Set[Option], needed: str) -> Action
 
 
 def basic_action(code: str, *, needed: str) -> Action:
-    """A code of the Basic Profile's column; of X/Z, X/D, X/Z/D and Z/D the first that the object definition allows."""
+    """A code of the Basic Profile's column; of X/Z, X/D, X/Z/D and Z/D the first that the object definition allows.
+
+    What X removes is emptied or replaced by a dummy where the object is none without it.
+    """
     if code == "X/Z/U*":
         return Action.UID
     if code == "U":
         return Action.UID
     enough = {"X": "XZD", "Z": "ZD", "D": "D"}[needed]
-    choices = code.split("/")
+    choices = ["X", "Z", "D"] if code == "X" else code.split("/")
     chosen = next((one for one in choices if one in enough), choices[-1])
     return {"X": Action.REMOVE, "Z": Action.EMPTY, "D": Action.DUMMY}[chosen]
 

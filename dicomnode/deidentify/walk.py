@@ -47,6 +47,8 @@ class Walk:
     """Attribute and action -> how often, without what was kept."""
     uids: dict[str, str] = field(default_factory=dict)
     """Original UID -> the one that stands for it."""
+    kept_uids: set[str] = field(default_factory=set)
+    """Original UIDs that an option keeps somewhere."""
     named: Counter[str] = field(default_factory=Counter)
     """Attributes that the profile keeps but whose value named somebody, or was none of its representation."""
 
@@ -145,6 +147,8 @@ class Walk:
         """The element as it was read, byte for byte, unless its value names somebody or is none of its kind."""
         if (at_root and element.keyword in _PIXELS) or self._says_nothing_of_anybody(element):
             dataset[tag] = raw  # type: ignore[assignment]
+            if element.VR == "UI":
+                self.kept_uids.update(one.strip(" \0") for one in texts_of(element.value))
             return
         self.named[_name(tag)] += 1
         if element.VR in WORDS:

@@ -77,7 +77,9 @@ def test_private_elements_overlays_and_curves_have_their_rows() -> None:
 @pytest.mark.parametrize(
     ("code", "needed", "action"),
     [
-        ("X", "D", Action.REMOVE),
+        ("X", "X", Action.REMOVE),
+        ("X", "Z", Action.EMPTY),
+        ("X", "D", Action.DUMMY),
         ("Z", "X", Action.EMPTY),
         ("D", "X", Action.DUMMY),
         ("U", "X", Action.UID),

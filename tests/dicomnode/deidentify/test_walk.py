@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     CTImageStorage,
@@ -18,6 +18,7 @@ from pydicom.uid import (
 from dicomnode.deidentify.identity import Identity, elements_of
 from dicomnode.deidentify.instance import Policy, deidentify
 from dicomnode.deidentify.profile import Action, Option, rows
+from dicomnode.deidentify.required import needed_of
 from dicomnode.deidentify.secret import Secret
 from dicomnode.deidentify.values import DUMMIES, dummy
 from dicomnode.deidentify.walk import NotExported, Walk
@@ -70,20 +71,24 @@ def levels(dataset: Dataset) -> list[Dataset]:
 def test_every_row_of_the_basic_profile_is_applied_at_the_root_and_in_items(tmp_path: Path) -> None:
     path = every_row(tmp_path)
     before, after = dcmread(path), applied(path)
-    judged = 0
-    for old, new in zip(levels(before), levels(after), strict=True):
+    judged, stayed = 0, 0
+    for at_root, old, new in zip((True, False), levels(before), levels(after), strict=True):
         for tag, row in ROWS.items():
             found = _what_became(old, new, tag)
             allowed = {
                 {"X": Action.REMOVE, "Z": Action.EMPTY, "D": Action.DUMMY, "U": Action.UID, "U*": Action.UID}[code]
                 for code in row.basic.split("/")
             }
-            if row.basic == "X/Z/U*":
+            if row.basic == "X" and found in (Action.DUMMY, Action.EMPTY):
+                assert needed_of(keyword_for_tag(tag), sop_class_uid=CTImageStorage, at_root=at_root) != "X"
+                stayed += 1
+            elif row.basic == "X/Z/U*":
                 assert "Zwingli" not in str(new[tag].value)
             else:
                 assert found in allowed, f"{tag:08x} {row.basic}: {found}"
             judged += 1
     assert judged > 1200
+    assert stayed < 20
 
 
 def _what_became(old: Dataset, new: Dataset, tag: int) -> Action:
