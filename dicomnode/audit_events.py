@@ -158,6 +158,7 @@ EVENTS: Mapping[str, Kind] = {
     "queried a peer": Kind(QUERY, "E", SUCCESS, Parties.US_TO_PEER),
     "retrieve answered": _transferred("R", SUCCESS, Parties.THEIR_RETRIEVE),
     "series retrieved": _transferred("R", SUCCESS, Parties.US_FROM_PEER),
+    "retrieve failed": _of_ours("retrieve failed", MINOR, Parties.US_FROM_PEER),
     # storage commitment that peers ask of us
     "commitment wanted": _of_ours("commitment wanted", SUCCESS, Parties.PEER_TO_US),
     "commitment given": _of_ours("commitment given", SUCCESS, Parties.US_TO_PEER),

@@ -22,7 +22,7 @@ PRIORITY = 85
 WARNING_PRIORITY = 84
 """Severity 4: for what did not work."""
 MSGID = "DICOM+RFC3881"
-LONGEST: dict[Transport, int] = {"tls": 32_000, "tcp": 32_000, "udp": 2_000}
+LONGEST: dict[Transport, int] = {"tls": 32_000, "tcp": 32_000, "udp": 1_900}
 """Bytes of a message that every receiver takes: PS3.15 A.6, and RFC 5426 3.2."""
 UDP_PAUSE_S, UDP_LISTEN_S = 0.002, 0.2
 PIECE = 65_536
