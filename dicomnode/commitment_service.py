@@ -76,6 +76,9 @@ class CommitmentService:
         # Imported here, as in what follows: a receiver that is never asked does without SQLAlchemy.
         from storage import promises
 
+        if not peer.reachable and not hasattr(association, "afterwards"):  # pynetdicom's own has none
+            self._tell_unfit(peer, "it has no host and port to be reported to, and receive_path is plain")
+            return PROCESSING_FAILURE
         now = datetime.now(UTC)
         report_at = now + (REPORT_S if peer.reachable else AT_ONCE)
         with self._means.database.begin() as connection:
@@ -87,19 +90,11 @@ class CommitmentService:
             return PROCESSING_FAILURE
         LOG.info("commitment: %s asks for %d instances", peer.name, len(references))
         if not peer.reachable:
-            self._report_after(association, peer, promise.id)
+            association.afterwards.append(partial(self._tell_on, association, peer, promise.id))
         return SUCCESS
 
-    def _report_after(self, association: Any, peer: Peer, promise_id: int) -> None:
-        """A peer that cannot be called is told on its own association, as soon as it has the response."""
-        afterwards = getattr(association, "afterwards", None)  # pynetdicom's own has none
-        if afterwards is None:
-            LOG.error("commitment: %s cannot be told: it has no host and port, and receive_path is plain", peer.name)
-        else:
-            afterwards.append(partial(self._tell_on, association, peer, promise_id))
-
     def _tell_on(self, association: Any, peer: Peer, promise_id: int) -> None:
-        """The association will not come again: what fails is said at once."""
+        """A peer that cannot be called is told once it has the response; what fails then is said at once."""
         try:
             keep_promise(
                 promise_id,

@@ -33,7 +33,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 class Node:
     """A receiver with the service and its database; `archive` can be called, `scanner` cannot."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, receive_path: str = "fast") -> None:
         for name in ("config", "var"):
             (folder / name).mkdir()
         (folder / "config" / "node.toml").write_text('[node]\ndata_folder = "../var"\n')
@@ -50,7 +50,7 @@ class Node:
         }
         self.told: list[tuple[str, str]] = []
         means = Means(lambda: config, self.late, self.files, lambda event, peer, _: self.told.append((event, peer)))
-        self.station = Station(self.files, peers=peers, services=(CommitmentService(means),))
+        self.station = Station(self.files, peers=peers, services=(CommitmentService(means),), receive_path=receive_path)
         self.port = self.station.port
 
     def promises(self) -> list[promises.Promise]:
@@ -107,6 +107,17 @@ def test_a_scanner_that_does_not_take_the_report_is_not_told_again_and_the_audit
     assert promise.state is PromiseState.ABANDONED and "0x0110" in promise.reason
     with node.database.read() as connection:
         assert audit.entries(connection)[-1].event == "commitment not told"
+
+
+def test_who_could_never_be_told_is_refused_at_once(tmp_path: Path) -> None:
+    node = Node(tmp_path, receive_path="plain")
+    try:
+        assert node.scanner.request(node.port, wanted("1.2.3")) == 0x0110
+        assert node.archive.request(node.port, wanted("1.2.3")) == 0x0000
+        assert [one.peer for one in node.promises()] == ["archive"]
+        assert node.told == [("commitment not understood", "scanner")]
+    finally:
+        node.stop()
 
 
 def test_who_may_not_store_and_what_is_no_request_is_refused_by_the_standards_statuses(node: Node) -> None:
