@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -109,8 +110,8 @@ def export(
     with opened_database(config) as database:
         with database.read() as connection:
             chosen = choose(connection, series=series or (), studies=study or (), rules=_rules(settings, rule or ()))
-        policy = Policy(options, _key(settings, key, new=new_key), burned_in) if deidentify else None
-        order = Order(chosen, output, policy, key_list, dicomdir, getpass.getuser())
+        policy = Policy(options, _key(settings, key, output, new=new_key), burned_in) if deidentify else None
+        order = Order(chosen, output, policy, key_list, dicomdir, _who())
         with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
             task = bar.add_task("exporting", total=None)
             done = export_files(
@@ -159,8 +160,10 @@ def _rules(settings: Config, names: list[str] | tuple[str, ...]) -> list[Rule]:
     return [known[name] for name in names]
 
 
-def _key(settings: Config, path: Path | None, *, new: bool) -> Secret:
+def _key(settings: Config, path: Path | None, output: Path, *, new: bool) -> Secret:
     """The key of the pseudonyms. A key that was named is never made unasked: a slip would give other pseudonyms."""
+    if path is not None and path.resolve().is_relative_to(output.resolve()):
+        raise ExportFault("the key leads back to the patients: keep it outside the exported folder")
     if new:
         if path is None:
             raise ExportFault("--new-key needs --key FILE: the node's own key is never replaced")
@@ -169,6 +172,14 @@ def _key(settings: Config, path: Path | None, *, new: bool) -> Secret:
         return read_key(path)
     own = settings.data_folder / KEY_FILE
     return read_key(own) if own.exists() else make_key(own)
+
+
+def _who() -> str:
+    """The user of the machine who asks; a container may know none by name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _refuse_contradictions(options: frozenset[Option], *, deidentify: bool, keys: bool, dicomdir: bool) -> None:

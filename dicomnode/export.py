@@ -86,7 +86,9 @@ def export(database: Database, files: InstanceFiles, order: Order, *, progress: 
         _audit(database, order, counts, sha256)  # before it can be taken away: no export without its record
         part.rename(order.output)
         sync_folder(order.output.parent)
-    return Exported(len(manifest.written), tuple(refused), told(one.warnings for one in manifest.written), sha256)
+    warnings = told(one.warnings for one in manifest.written)
+    warnings.update(names.doubts())
+    return Exported(len(manifest.written), tuple(refused), warnings, sha256)
 
 
 def _exported(

@@ -19,6 +19,7 @@ from dicomnode.errors import NodeFault
 from dicomnode.uids import NODE_VERSION
 
 MANIFEST = "manifest.json"
+SPLIT = "their study names its patient in several ways (Patient ID or its issuer): it has several pseudonyms"
 
 
 class ExportFault(NodeFault):
@@ -95,21 +96,28 @@ class KeyList:
     """Original and pseudonym of every patient, study, series and instance: whoever has it knows the patients."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], tuple[str, str]] = {}
+        self._rows: dict[tuple[str, str, str], str] = {}
+        self._patients_of: dict[str, set[str]] = {}
 
     def add(self, made: Deidentified) -> None:
         """One more instance."""
         patient = made.patient
-        self._rows["patient", patient.patient_id] = patient.pseudonym, str(patient.days_earlier)
+        self._rows["patient", patient.patient_id, patient.pseudonym] = str(patient.days_earlier)
+        self._patients_of.setdefault(made.new[0], set()).add(patient.pseudonym)
         for kind, original, new in zip(("study", "series", "instance"), made.original, made.new, strict=True):
-            self._rows[kind, original] = new, ""
+            self._rows[kind, original, new] = ""
+
+    def doubts(self) -> Counter[str]:
+        """What is odd about the patients: how many studies are of several, so that one may have two pseudonyms."""
+        split = sum(len(patients) > 1 for patients in self._patients_of.values())
+        return Counter({SPLIT: split} if split else {})
 
     def write(self, path: Path) -> None:
         """A CSV file that only its owner can read; raises ExportFault where a file is already."""
         text = StringIO()
         writer = csv.writer(text)
         writer.writerow(("kind", "original", "pseudonym", "days_earlier"))
-        writer.writerows((kind, original, *rest) for (kind, original), rest in self._rows.items())
+        writer.writerows((*row, days) for row, days in self._rows.items())
         write_anew(path, text.getvalue().encode("utf-8"))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import UUID
 
 from dicomnode.errors import NodeFault
+from storage.folder_sync import sync_folder
 
 KEY_BYTES = 32
 LONGEST_SHIFT_DAYS = 3650
@@ -64,6 +65,7 @@ def make_key(path: Path) -> Secret:
         file.write(key.hex().encode("ascii") + b"\n")
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)  # a key that a power cut takes away would take its pseudonyms along
     return Secret(key)
 
 

@@ -178,8 +178,7 @@ class Walk:
         elif keyword == "ContentSequence":
             self._replace(dataset, tag, "SQ", Items([structured.dummy_content()]), Action.DUMMY)
         else:
-            for item in element.value[1:]:
-                element.value.remove(item)
+            del element.value[1:]
             for item in element.value:
                 self._scrub(item)
             self.done[_name(tag), Action.DUMMY] += 1

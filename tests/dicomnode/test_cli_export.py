@@ -95,6 +95,7 @@ def test_the_nodes_own_key_is_made_at_first_use_and_gives_the_same_pseudonyms_ag
         (("--deidentify", "--dicomdir"), "needs study dates"),
         (("--deidentify", "--new-key"), "needs --key"),
         (("--deidentify", "--key", "none.key"), "--new-key"),
+        (("--deidentify", "--new-key", "--key", "OUT/one.key"), "outside the exported folder"),
         (("--rule", "none"), "there are noise"),
         (("--series", "9.9"), "not stored here"),
     ],
@@ -102,7 +103,8 @@ def test_the_nodes_own_key_is_made_at_first_use_and_gives_the_same_pseudonyms_ag
 def test_a_mistake_is_one_clear_line_and_nothing_is_made(
     config: Path, tmp_path: Path, more: tuple[str, ...], said: str
 ) -> None:
-    words = ["export", str(tmp_path / "out"), "--series", "1.2.3", "--config", str(config), *more]
+    options = [word.replace("OUT", str(tmp_path / "out")) for word in more]
+    words = ["export", str(tmp_path / "out"), "--series", "1.2.3", "--config", str(config), *options]
     answer = CliRunner().invoke(app, words)
     assert isinstance(answer.exception, NodeFault)
     assert said in str(answer.exception)

@@ -16,7 +16,7 @@ from dicomnode.deidentify.profile import Option
 from dicomnode.deidentify.secret import Secret
 from dicomnode.export import Order, export
 from dicomnode.export_choice import Chosen, choose
-from dicomnode.export_papers import ExportFault
+from dicomnode.export_papers import SPLIT, ExportFault
 from storage import audit, catalog
 from storage.database import Database
 from storage.instance_files import InstanceFiles
@@ -116,6 +116,18 @@ def test_the_key_list_leads_back_and_lies_elsewhere(holding: Holding, tmp_path: 
     with pytest.raises(ExportFault, match="outside"):
         inside = Order(order.chosen, tmp_path / "two", POLICY, tmp_path / "two" / "key.csv")
         export(holding.database, holding.files, inside, progress=silent)
+
+
+def test_a_study_whose_patient_is_named_in_two_ways_is_told(holding: Holding, tmp_path: Path) -> None:
+    def with_issuer(k: int, dataset: Dataset) -> None:
+        dataset.IssuerOfPatientID = ("", "Hospital 1")[k]
+
+    holding.receive(write_ct_series(tmp_path / "ct", slices=2, each=with_issuer))
+    order = Order(everything(holding), tmp_path / "out", POLICY, tmp_path / "key.csv")
+    done = export(holding.database, holding.files, order, progress=silent)
+    assert done.warnings[SPLIT] == 1
+    rows = [row for row in csv.DictReader((tmp_path / "key.csv").open()) if row["kind"] == "patient"]
+    assert len({row["pseudonym"] for row in rows}) == 2
 
 
 def test_nothing_is_ever_written_over(holding: Holding, tmp_path: Path) -> None:
