@@ -56,6 +56,13 @@ class _Interrupted(Exception):
     """Our own side wants to abort while a PDU is being read."""
 
 
+class _Octets:
+    """What waits to be sent as it is."""
+
+    def __init__(self, octets: bytes) -> None:
+        self.octets, self.sent = octets, threading.Event()
+
+
 class WakingQueue(queue.Queue):  # type: ignore[type-arg]
     """A queue that says so when something was put into it."""
 
@@ -119,6 +126,28 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
     def idle_timer_expired(self) -> bool:
         """Whether nothing came for too long; within a PDU its own deadlines hold."""
         return not self._reading and bool(super().idle_timer_expired())
+
+    def send_octets(self, octets: bytes) -> None:
+        """Whole PDUs of P-DATA go out as they are, in their turn; returns when the peer took them or is gone.
+
+        By the thread of this layer: OpenSSL does not let one thread send while another reads.
+        """
+        waiting = _Octets(octets)
+        self.to_provider_queue.put(waiting)
+        while self.is_alive() and not waiting.sent.wait(WAKE_S):
+            pass
+
+    def _process_recv_primitive(self) -> bool:
+        """As pynetdicom's; octets need no state machine, only an association."""
+        first = self.to_provider_queue.queue[0] if self.to_provider_queue.queue else None
+        if not isinstance(first, _Octets):
+            return bool(super()._process_recv_primitive())
+        self.to_provider_queue.get(False)
+        if self.state_machine.current_state == ESTABLISHED:
+            self.socket.send(first.octets)
+            self._idle_timer.restart()
+        first.sent.set()
+        return True
 
     # The thread
 

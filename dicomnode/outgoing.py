@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from dicomnode.call import Patience
 from dicomnode.contexts import MOST_CONTEXTS, WITH_PIXELS, wanted_syntaxes
@@ -47,12 +48,29 @@ def outbound(path: Path) -> Outbound:
     return Outbound(meta.sop_instance_uid, meta.sop_class_uid, meta.transfer_syntax_uid, path)
 
 
+class Line(Protocol):
+    """An association on which the other side takes instances, whoever opened it."""
+
+    @property
+    def contexts(self) -> Mapping[Offer, int]:
+        """What the other side takes -> presentation context."""
+
+    def store(self, data_set: DataSet, *, meanwhile: Callable[[], None] | None = None) -> int:
+        """The status of C-STORE, as OutgoingAssociation gives it."""
+
+
 def store_instances(
-    peer: Peer, instances: Sequence[Outbound], *, ae_title: str, lines: Lines | None = None
+    peer: Peer,
+    instances: Sequence[Outbound],
+    *,
+    ae_title: str,
+    lines: Lines | None = None,
+    originator: tuple[str, int] | None = None,
 ) -> Iterator[Result]:
     """Sends the instances over one association and gives each answer as it comes.
 
     lines: the associations that wait, one of which may serve; without them one is opened and released.
+    originator: AE title and message ID of the C-MOVE that asked for it.
     An instance at which the peer breaks the association is set aside and tried again after the others.
     Raises PeerUnreachable when there is no association or it breaks too often; what was not answered is then still
     missing. Raises PeerRejected when the peer takes none of it.
@@ -61,7 +79,9 @@ def store_instances(
         groups = _groups(instances, peer)
         for group, offers in groups:
             try:
-                yield from _store_group(group, peer, ae_title=ae_title, offers=offers, lines=kept)
+                yield from _store_group(
+                    group, peer, ae_title=ae_title, offers=offers, lines=kept, originator=originator
+                )
             except PeerRejected as fault:
                 if len(groups) == 1:
                     raise
@@ -82,18 +102,24 @@ def _groups(instances: Sequence[Outbound], peer: Peer) -> list[tuple[list[Outbou
 
 
 def _store_group(
-    group: Sequence[Outbound], peer: Peer, *, ae_title: str, offers: frozenset[Offer], lines: Lines
+    group: Sequence[Outbound],
+    peer: Peer,
+    *,
+    ae_title: str,
+    offers: frozenset[Offer],
+    lines: Lines,
+    originator: tuple[str, int] | None,
 ) -> Iterator[Result]:
     waiting, broke_at, given_up, ahead = deque(group), set[str](), None, ReadAhead()
     line = lines.take(peer, ae_title=ae_title, offers=offers)
     answered_before, breaks = line.answered, 0
     try:
         while waiting:
-            one = waiting.popleft()
+            one, line.originator = waiting.popleft(), originator
             try:
                 following = waiting[0].path if waiting else None
                 meanwhile = None if following is None else partial(ahead.read, following)
-                result = _store(line, one, peer, ahead, meanwhile)
+                result = store_on(line, one, peer, ahead, meanwhile)
             except AssociationBroken as fault:
                 if answered_before and line.answered == answered_before:
                     LOG.info("send: %s; it had waited for this delivery, a new association takes its place", fault)
@@ -133,9 +159,10 @@ def _ways_out(one: Outbound, peer: Peer) -> tuple[str, ...]:
     )
 
 
-def _store(
-    line: OutgoingAssociation, one: Outbound, peer: Peer, ahead: ReadAhead, meanwhile: Callable[[], None] | None
+def store_on(
+    line: Line, one: Outbound, peer: Peer, ahead: ReadAhead, meanwhile: Callable[[], None] | None = None
 ) -> Result:
+    """Sent as it is stored where that is taken, else recoded without loss; the answer. Raises as `line.store` does."""
     ways = [syntax for syntax in _ways_out(one, peer) if (one.sop_class_uid, syntax) in line.contexts]
     if ways[:1] == [one.transfer_syntax_uid]:
         with ahead.open(one.path) as data_set:
@@ -149,7 +176,7 @@ def _store(
     return Result(one.sop_instance_uid, ledger_state(code), code)
 
 
-def _store_recoded(line: OutgoingAssociation, one: Outbound, peer: Peer, ways: Sequence[str]) -> int:
+def _store_recoded(line: Line, one: Outbound, peer: Peer, ways: Sequence[str]) -> int:
     """Sent in the first of the transfer syntaxes that keeps its pixels exactly."""
     can = compressible(one.path)
     exact = wanted_syntaxes(one.transfer_syntax_uid, compressible=can, compression=peer.compression)

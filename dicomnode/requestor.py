@@ -52,6 +52,8 @@ class OutgoingAssociation:
         self._wire, self._patience = call.wire, patience
         self._longest = longest_fragment(call.agreed.maximum_length)
         self._message_id = 0
+        self.originator: tuple[str, int] | None = None
+        """AE title and message ID of the C-MOVE for which is stored."""
 
     @classmethod
     def open(
@@ -90,7 +92,7 @@ class OutgoingAssociation:
         context_id = self.contexts.get((meta.sop_class_uid, meta.transfer_syntax_uid))
         if context_id is None:
             raise ValueError(f"{meta.sop_instance_uid} is encoded as the peer has not accepted it")
-        command = store_request(self._next_id(), meta.sop_class_uid, meta.sop_instance_uid)
+        command = store_request(self._next_id(), meta.sop_class_uid, meta.sop_instance_uid, self.originator)
         return self._ask(command, context_id, data_set, f"instance {meta.sop_instance_uid}", meanwhile)
 
     def echo(self) -> int:

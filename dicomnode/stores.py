@@ -8,6 +8,7 @@ from pathlib import Path
 from dicomnode.config import Config
 from dicomnode.errors import ConfigFault
 from dicomnode.places import open_places
+from storage import query_rows
 from storage.database import Database
 from storage.instance_files import InstanceFiles
 from storage.passport_files import PassportFiles
@@ -29,6 +30,7 @@ class Stores:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         database = Database.open(config.database_url)
         database.migrate()
+        query_rows.fill_missing(database)
         places = open_places(config)
         return cls(database, places.files, folder, places.passports)
 

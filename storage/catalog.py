@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from storage import query_rows
 from storage.errors import InstanceConflict, StaleState
 from storage.schema import instances as instance_rows
 from storage.schema import series as series_rows
@@ -230,6 +231,7 @@ def _grow(connection: sa.Connection, series_instance_uid: str, new: Sequence[Ins
         connection.execute(sa.insert(series_rows).values(asdict(made)))
     listed = [_row(one) for one in new]
     connection.execute(sa.insert(instance_rows), listed)
+    query_rows.index_series(connection, series_instance_uid, new)
     uids = tuple(instance.sop_instance_uid for instance in new)
     return AddedResult(series_instance_uid, uids, generation, reopened, origin)
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from storage import audit, catalog, deliveries, jobs
+from storage import audit, catalog, deliveries, jobs, needs, promises, query_rows
 from storage.catalog import CHUNK, Origin, SeriesState
 from storage.database import Database
 from storage.errors import StaleState
@@ -31,6 +31,7 @@ from storage.schema import series as series_rows
 
 LOG = logging.getLogger(__name__)
 LEAST_AGE = timedelta(hours=1)
+Promised = Literal["keep", "remove"]
 DONE_WITH = (State.DELIVERED, State.SUPERSEDED)
 """A job in any other state may still need what it reads or has made: also a failed or refused one, to be requeued."""
 
@@ -49,13 +50,15 @@ class Member:
 class Family:
     """A received series and everything derived from it: they go together or not at all.
 
-    delivered: whether a job of it was delivered; done_at: when the last thing happened to it.
+    delivered: whether a job of it was delivered; done_at: when the last thing happened to it; promised: whether a peer
+    was told that we keep any of it, or is to be told.
     """
 
     members: tuple[Member, ...]
     size_bytes: int
     delivered: bool
     done_at: datetime
+    promised: bool
 
     @property
     def series_instance_uid(self) -> str:
@@ -99,6 +102,8 @@ def removable_families(
 
 def family_of(connection: sa.Connection, series_instance_uid: str) -> Family | None:
     """The received series with everything derived from it, when nothing of it is needed any more; None otherwise."""
+    if needs.is_needed(connection, series_instance_uid):
+        return None
     members: dict[str, int | None] = {series_instance_uid: None}
     moments: list[datetime] = []
     delivered = False
@@ -128,7 +133,8 @@ def family_of(connection: sa.Connection, series_instance_uid: str) -> Family | N
         moments.append(series.last_received_at)
         listed.append(Member(uid, series.generation, series.instance_count, made_by))
         size_bytes += _size_bytes(connection, uid)
-    return Family(tuple(listed), size_bytes, delivered, max(moments))
+    promised = promises.is_promised(connection, [member.series_instance_uid for member in listed])
+    return Family(tuple(listed), size_bytes, delivered, max(moments), promised)
 
 
 def _made(connection: sa.Connection, job_id: int) -> list[str]:
@@ -147,22 +153,32 @@ def _size_bytes(connection: sa.Connection, series_instance_uid: str) -> int:
 
 
 def plan_removals(
-    connection: sa.Connection, *, keep: timedelta | None, make_room_bytes: float, free_bytes: int, now: datetime
+    connection: sa.Connection,
+    *,
+    keep: timedelta | None,
+    make_room_bytes: float,
+    free_bytes: int,
+    now: datetime,
+    promised: Promised = "keep",
 ) -> Iterator[tuple[Family, str]]:
     """What is to go now, oldest first, and why: what is older than `keep`, then what makes room.
+
+    promised: whether that may go of which a peer was told, by storage commitment, that we keep it.
 
     Room is made of delivered families only, and of none that changed within LEAST_AGE: more of it may be on its way.
     """
     before = None if keep is None else now - keep
     planned: set[str] = set()
     for family in removable_families(connection, delivered_before=before, unruled_before=before):
+        if family.promised and promised == "keep":
+            continue
         planned.add(family.series_instance_uid)
         free_bytes += family.size_bytes
         yield family, f"done with since {family.done_at:%Y-%m-%d}"
     if free_bytes >= make_room_bytes:
         return
     for family in removable_families(connection, delivered_before=now - LEAST_AGE, unruled_before=None):
-        if family.series_instance_uid not in planned:
+        if family.series_instance_uid not in planned and not (family.promised and promised == "keep"):
             yield family, f"delivered, and less than {make_room_bytes / 1e9:g} GB were free"
             free_bytes += family.size_bytes
             if free_bytes >= make_room_bytes:
@@ -285,8 +301,12 @@ def _forget(connection: sa.Connection, member: Member, because: str) -> None:
     """The series' rows go and the audit says so, in one transaction; jobs, ledger and passports stay."""
     ours = instance_rows.c.series_instance_uid == member.series_instance_uid
     size_bytes = _size_bytes(connection, member.series_instance_uid)
+    of_series = series_rows.c.series_instance_uid == member.series_instance_uid
+    study = connection.scalar(sa.select(series_rows.c.study_instance_uid).where(of_series)) or ""
     removed = connection.execute(sa.delete(instance_rows).where(ours)).rowcount
-    connection.execute(sa.delete(series_rows).where(series_rows.c.series_instance_uid == member.series_instance_uid))
+    query_rows.forget_series(connection, member.series_instance_uid)
+    connection.execute(sa.delete(series_rows).where(of_series))
+    left = connection.scalar(sa.select(sa.func.count()).where(series_rows.c.study_instance_uid == study))
     audit.append(
         connection,
         "removed",
@@ -297,5 +317,7 @@ def _forget(connection: sa.Connection, member: Member, because: str) -> None:
             "bytes": size_bytes,
             "generation": member.generation,
             "because": because,
+            "study_instance_uid": study,
+            "last_of_study": not left,
         },
     )

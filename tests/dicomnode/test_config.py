@@ -353,3 +353,13 @@ def test_torch_is_not_needed_to_read_a_config(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_instances_are_moved_to_peers_that_listen_by_those_who_may_retrieve(tmp_path: Path) -> None:
+    may = 'may = ["store", "query", "retrieve"]\n'
+    assert load(tmp_path, NODE.replace(may, may + 'move_to = ["pacs"]\n')).peers["pacs"].move_to == ("pacs",)
+    wrong = NODE.replace(may, may + 'move_to = ["pasc", "scanner"]\n')
+    assert "no peer 'pasc'; did you mean pacs?" in fault(tmp_path, wrong)
+    assert "peer scanner needs host and port" in fault(tmp_path, wrong)
+    nobody = NODE.replace('may = ["store"]\n', 'may = ["store"]\nmove_to = ["pacs"]\n')
+    assert 'peers.scanner.move_to: means nothing without "retrieve" in may' in fault(tmp_path, nobody)
