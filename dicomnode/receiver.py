@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dicomnode.channel import Teller
+from dicomnode.commitment_service import CommitmentService
 from dicomnode.config import Config, load_config
 from dicomnode.errors import ConfigFault, TlsFault
 from dicomnode.fast_store import Deadlines
@@ -20,6 +21,7 @@ from dicomnode.headcount import Headcount
 from dicomnode.late_database import LateDatabase
 from dicomnode.places import open_places
 from dicomnode.processes import end_with_parent
+from dicomnode.query_retrieve_scp import QueryRetrieve
 from dicomnode.receive import CONFLICT_STATUS, Receiver
 from dicomnode.service import Means, Service
 from dicomnode.tls import server_context
@@ -38,7 +40,7 @@ TELL_S = 2.0
 
 def services(means: Means) -> list[Service]:
     """What is answered on the node's port beside C-ECHO and C-STORE."""
-    return []
+    return [QueryRetrieve(means), CommitmentService(means)]
 
 
 class FairListener(socket.socket):
