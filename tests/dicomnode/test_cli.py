@@ -37,7 +37,23 @@ def dicomnode(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", ["run", "check", "demo", "jobs", "requeue", "audit", "echo", "passport", "verify"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "check",
+        "demo",
+        "jobs",
+        "requeue",
+        "audit",
+        "echo",
+        "passport",
+        "verify",
+        "replay",
+        "explain",
+        "conformance",
+    ],
+)
 def test_help_says_what_a_command_is_for_with_an_example(command: str) -> None:
     answer = dicomnode(command, "--help")
     assert answer.returncode == 0
