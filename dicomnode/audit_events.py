@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dicomnode.uids import CODING_SCHEME
-from storage.audit import Entry
+
+if TYPE_CHECKING:
+    from storage.audit import Entry
 
 
 class Code(NamedTuple):
