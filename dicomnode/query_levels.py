@@ -112,7 +112,7 @@ class Query:
         """By what an index can find the studies that may answer; it leaves none out that does."""
         found = self.terms_above()
         for keyword, column in COLUMNS.items():
-            terms = _terms(self.criteria.get(keyword))
+            terms = index_terms(self.criteria.get(keyword))
             if terms:
                 found[column] = terms
         return found
@@ -124,6 +124,7 @@ COLUMNS = {
     "AccessionNumber": "accession_number",
     "StudyDate": "study_date",
     "PatientName": "name_key",
+    "ModalitiesInStudy": "modality",
 }
 
 
@@ -193,7 +194,7 @@ def _moments(criteria: Mapping[str, Criterion]) -> list[tuple[str, str, str, str
     return found
 
 
-def _terms(asked: Criterion | None) -> list[Term]:
+def index_terms(asked: Criterion | None) -> list[Term]:
     """What an index may look for; none when the criterion says too little or in a way that only Python knows."""
     if isinstance(asked, Span):
         return [Term(low, upto=high) for low, high in asked.ranges]
@@ -205,11 +206,11 @@ def _terms(asked: Criterion | None) -> list[Term]:
 
 
 def _name_term(groups: Sequence[str]) -> Term:
-    """One group of the name; of a pattern only its first component, for it may stand for components that are absent."""
+    """One group of the name; of a pattern what goes up to its last letter, for components behind may be absent."""
     group = next((one for one in groups if one), "")
     if "*" not in group and "?" not in group:
         return Term(group)
-    return Term(group.partition("^")[0].rstrip("*") + "*", wild=True)
+    return Term(group.rstrip("*?^") + "*", wild=True)
 
 
 def _few(terms: list[Term]) -> list[Term]:

@@ -27,7 +27,7 @@ class Term:
 
 
 Terms = Mapping[str, Sequence[Term]]
-"""patient_id, accession_number, study_date, study_instance_uid or name_key -> what it may hold, one of several."""
+"""patient_id, accession_number, study_date, study_instance_uid, name_key or modality -> what it may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,9 @@ def find_studies(connection: sa.Connection, terms: Terms) -> list[StudyPlace]:
         if column == "name_key":
             named = sa.select(study_names.c.study_instance_uid).where(_any_of(study_names.c.name_key, several))
             wanted = wanted.where(study_keys.c.study_instance_uid.in_(named))
+        elif column == "modality":
+            holding = sa.select(series_keys.c.study_instance_uid).where(_any_of(series_keys.c.modality, several))
+            wanted = wanted.where(study_keys.c.study_instance_uid.in_(holding))
         else:
             wanted = wanted.where(_any_of(study_keys.c[column], several))
     found = [StudyPlace(*row) for row in connection.execute(wanted)]

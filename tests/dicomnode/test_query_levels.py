@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dicomnode.identifier import IdentifierFault, read_identifier
+from dicomnode.matching import criterion, fits
 from dicomnode.query_levels import (
     PATIENT_ROOT,
     STUDY_ROOT,
     Level,
     Negotiated,
     Query,
+    index_terms,
     query_of,
 )
+from storage.name_keys import name_keys
 from storage.queries import Term
 from tests.builders_query import keys
 from tests.dicomnode.test_identifier import encoded
@@ -90,9 +95,13 @@ def test_keys_that_a_level_does_not_know_are_ignored_and_that_is_said(
         ({"PatientID": "*"}, {}),
         ({"PatientID": "*a*b*c*d*e*"}, {}),
         ({"StudyDate": "20240101-"}, {"study_date": [Term("20240101", upto="9" * 14)]}),
-        ({"PatientName": "Müller^H*"}, {"name_key": [Term("muller*", wild=True)]}),
+        ({"PatientName": "Müller^H*"}, {"name_key": [Term("muller^h*", wild=True)]}),
+        ({"PatientName": "Müller^*"}, {"name_key": [Term("muller*", wild=True)]}),
+        ({"PatientName": "*^Hans^?"}, {"name_key": [Term("*^hans*", wild=True)]}),
+        ({"PatientName": "?*"}, {}),
+        ({"ModalitiesInStudy": "CT"}, {"modality": [Term("CT")]}),
         ({"PatientName": "SMITH^JOHN"}, {"name_key": [Term("smith^john")]}),
-        ({"PatientName": "^John*"}, {}),
+        ({"PatientName": "^John*"}, {"name_key": [Term("^john*", wild=True)]}),
         ({"PatientName": "=山田*"}, {"name_key": [Term("山田*", wild=True)]}),
         ({"StudyInstanceUID": ["1.2", "1.3"]}, {"study_instance_uid": [Term("1.2"), Term("1.3")]}),
         ({"StudyDescription": "x*"}, {}),
@@ -119,3 +128,14 @@ def test_open_ends_of_a_combined_range_are_open() -> None:
     assert combined.matches({"StudyDate": "20200101", "StudyTime": "2300"})
     assert not combined.matches({"StudyDate": "20240102", "StudyTime": "0700"})
     assert not combined.matches({})
+
+
+LETTERS = st.text("aB*?^=", max_size=8)
+
+
+@given(asked=LETTERS, held=st.text("ab^=", max_size=8))
+def test_the_index_leaves_out_no_name_that_answers(asked: str, held: str) -> None:
+    found = criterion("PN", [asked])
+    terms = index_terms(found)
+    if found.matches(held) and terms:
+        assert any(fits(one.text, key) if one.wild else one.text == key for one in terms for key in name_keys(held))

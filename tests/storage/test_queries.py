@@ -18,8 +18,8 @@ from tests.storage.builders_storage import instance
 
 PATIENTS = {
     "1.1": {"PatientID": "A%1", "PatientName": "Smith^John", "StudyDate": "20240101"},
-    "1.2": {"PatientID": "A_1", "PatientName": "Smithson^Ann", "StudyDate": "20240215"},
-    "1.3": {"PatientID": "Ax1", "PatientName": "Müller^Eva=山田", "StudyDate": ""},
+    "1.2": {"PatientID": "A_1", "PatientName": "Smithson^Ann", "StudyDate": "20240215", "Modality": "PT"},
+    "1.3": {"PatientID": "Ax1", "PatientName": "Müller^Eva=山田", "StudyDate": "", "Modality": "MR"},
     "1.4": {"PatientID": "a%1", "PatientName": "O/Hara", "StudyDate": "20250101"},
     "1.5": {},
 }
@@ -61,6 +61,7 @@ def studies(database: Database, **terms: list[Term]) -> list[str]:
         ("study_instance_uid", [Term("1.5"), Term("1.1")], ["1.1", "1.5"]),
         ("study_instance_uid", [], []),
         ("patient_id", [Term("' OR 1=1 --")], []),
+        ("modality", [Term("PT"), Term("M*", wild=True)], ["1.2", "1.3"]),
     ],
 )
 def test_the_studies_that_may_answer(filled: Database, column: str, terms: list[Term], found: list[str]) -> None:
