@@ -13,11 +13,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dicomnode.answers import details_in_lines, entry_as_json, family_as_json, job_as_json, plain
+from dicomnode.answers import family_as_json, job_as_json, plain
+from dicomnode.cli_audit import audit
+from dicomnode.cli_conformance import conformance
+from dicomnode.cli_explain import explain
+from dicomnode.cli_export import export
 from dicomnode.cli_lanes import lanes
 from dicomnode.cli_options import CONFIG, ConfigOption, JsonOption, console, opened_database, print_json
+from dicomnode.cli_promises import promises
+from dicomnode.cli_query import query, retrieve
+from dicomnode.cli_replay import replay
 from dicomnode.cli_scale import upload, workers
-from dicomnode.config import describe, load_config
+from dicomnode.config import load_config
+from dicomnode.config_words import describe
 from dicomnode.errors import ConfigFault, NodeFault
 from dicomnode.logs import log_to_stderr
 from storage.errors import StorageFault
@@ -34,9 +42,17 @@ app = typer.Typer(
     add_completion=False,
 )
 errors = Console(stderr=True)
+app.command()(audit)
 app.command()(lanes)
+app.command()(promises)
 app.command()(workers)
 app.command()(upload)
+app.command()(replay)
+app.command()(explain)
+app.command()(conformance)
+app.command()(export)
+app.command()(query)
+app.command()(retrieve)
 
 
 def main() -> None:
@@ -176,39 +192,6 @@ def requeue(
         print_json({"id": moved.id, "state": moved.state})
     else:
         console.print(f"job {moved.id} is {moved.state} again; a running node takes it within a second")
-
-
-@app.command()
-def audit(
-    what: Annotated[str, typer.Argument(help="A Series Instance UID, or the word verify.")] = "",
-    config: ConfigOption = CONFIG,
-    as_json: JsonOption = False,
-    limit: Annotated[int, typer.Option(help="How many of the newest rows, where no series is named.")] = 50,
-) -> None:
-    """Show what happened, to one series or at all; `audit verify` checks the whole hash chain.
-
-    [dim]dicomnode audit 1.2.840.113619.2.55
-    dicomnode audit verify[/dim]
-    """
-    from storage import audit as record
-
-    with opened_database(config) as database, database.read() as connection:
-        if what == "verify":
-            rows, head = record.verify(connection), record.head(connection)
-            if as_json:
-                print_json({"rows": rows, "head": head, "whole": True})
-            else:
-                console.print(f"{rows} rows, the chain is whole; head {head}")
-            return
-        entries = record.entries(connection, series_instance_uid=what or None, limit=None if what else limit)
-    if as_json:
-        print_json([entry_as_json(one) for one in entries])
-        return
-    table = Table("when", "event", "job", "peer", "details", show_lines=True)
-    for one in entries:
-        when = one.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(when, one.event, str(one.job_id or ""), one.peer, plain(details_in_lines(one.details)))
-    console.print(table if entries else f"nothing is recorded{f' of series {what}' if what else ''}")
 
 
 @app.command()

@@ -11,10 +11,12 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from dicomnode.audit_settings import AuditExportSettings, AuditReceiver, read_audit_export
 from dicomnode.config_faults import Location, TomlFile, did_you_mean, faults_of, joined
 from dicomnode.config_reference import schemas
 from dicomnode.errors import ConfigFault
 from dicomnode.expressions import ConditionFault
+from dicomnode.need_settings import NeedTable, RetrieveTable, fetching_faults
 from dicomnode.peer import Peer, PeerTable
 from dicomnode.rules import Rule
 from dicomnode.settings import (
@@ -28,9 +30,9 @@ from dicomnode.settings import (
     TlsSettings,
     WorkerSettings,
 )
-from dicomnode.store_settings import StoreSettings, read_bucket, store_in_words
+from dicomnode.store_settings import StoreSettings, read_bucket
 from dicomnode.tls import Tls
-from dicomnode.tls_config import peers_over_tls, read_tls, tls_in_words
+from dicomnode.tls_config import peers_over_tls, read_tls
 from inference.errors import SettingsInvalid, WeightsInvalid
 from inference.pipeline import Card, build_pipeline, pipeline_names
 from storage.object_store import Bucket
@@ -62,9 +64,15 @@ class Config:
     pipelines: Mapping[str, PipelineSettings]
     """Those that have a table or that a rule runs."""
     rules: tuple[Rule, ...]
+    needs: Mapping[str, NeedTable] = field(default_factory=dict)
+    """What rules need beside their own series, by name."""
+    retrieve: tuple[RetrieveTable, ...] = ()
+    """What peers are asked for from time to time."""
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     tls: Tls | None = None
     """Who we are to peers that speak TLS; None: nobody does."""
+    audit_export: AuditReceiver | None = None
+    """Who receives the audit as messages; None: nobody."""
     store: StoreSettings = field(default_factory=StoreSettings)
     bucket: Bucket | None = None
     """Where instances lie; None: in data_folder."""
@@ -101,26 +109,34 @@ class Config:
 
 
 def load_config(
-    folder: Path, *, environment: Mapping[str, str] | None = None, relative_to: Path | None = None
+    folder: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    relative_to: Path | None = None,
+    rules_file: Path | None = None,
 ) -> Config:
     """The config in a folder; reads files and changes nothing. Raises ConfigFault that names every mistake found.
 
     relative_to: where relative paths in the files start, when that is another folder (a copy of the files is read).
     The files of [tls] are then not looked at: they were when the node started, and may have become unfit since.
+    rules_file: what is read in the place of rules.toml.
     """
     folder = folder.resolve()
     base = folder if relative_to is None else relative_to.resolve()
-    node_toml, rules_toml, faults = _read(folder)
+    node_toml, rules_toml, faults = _read(folder, rules_file)
     tables, rule_tables = _node_file(node_toml, faults), _rules_file(rules_toml, faults)
     if faults or node_toml is None or rules_toml is None or tables is None or rule_tables is None:
         raise joined(faults)
     peers = {name: Peer(name=name, **table.model_dump()) for name, table in tables.peers.items()}
     faults += _shared_ae_titles(node_toml, peers)
+    faults += _moves(node_toml, peers)
     pipelines = _pipelines(node_toml, rules_toml, tables, rule_tables, faults)
     rules = _rules(rules_toml, rule_tables, peers, faults)
+    faults += fetching_faults(rules_toml, rule_tables, peers, {name: one.card for name, one in pipelines.items()})
     password, warnings = _password(node_toml, tables.node, base, environment, faults)
     tls, tls_warnings = read_tls(node_toml, tables, base, faults, look=relative_to is None)
     faults += peers_over_tls(node_toml, peers, tls)
+    audit_export = read_audit_export(node_toml, tables.audit_export, tls, base, faults, look=relative_to is None)
     bucket = read_bucket(node_toml, tables.store, base, environment, faults)
     if faults:
         raise joined(faults)
@@ -133,7 +149,10 @@ def load_config(
         workers=tables.workers,
         pipelines=pipelines,
         rules=rules,
+        needs=rule_tables.needs,
+        retrieve=rule_tables.retrieve,
         retention=tables.retention,
+        audit_export=audit_export,
         store=tables.store,
         bucket=bucket,
         tls=tls,
@@ -158,14 +177,14 @@ def keep_in_force(config: Config) -> Path:
     return kept
 
 
-def _read(folder: Path) -> tuple[TomlFile | None, TomlFile | None, list[ConfigFault]]:
+def _read(folder: Path, rules_file: Path | None) -> tuple[TomlFile | None, TomlFile | None, list[ConfigFault]]:
     if not folder.is_dir():
         raise ConfigFault(folder, "", "there is no such config folder; it holds node.toml and rules.toml")
     files: list[TomlFile | None] = []
     faults = []
-    for name in ("node.toml", "rules.toml"):
+    for path in (folder / "node.toml", rules_file or folder / "rules.toml"):
         try:
-            files.append(TomlFile(folder / name))
+            files.append(TomlFile(path))
         except ConfigFault as fault:
             files.append(None)
             faults.append(fault)
@@ -186,6 +205,7 @@ def _node_file(file: TomlFile | None, faults: list[ConfigFault]) -> NodeFile | N
             (("retention",), RetentionSettings),
             (("store",), StoreSettings),
             (("tls",), TlsSettings),
+            (("audit_export",), AuditExportSettings),
         ]
         faults += faults_of(error, file, tables)
         return None
@@ -197,7 +217,13 @@ def _rules_file(file: TomlFile | None, faults: list[ConfigFault]) -> RulesFile |
     try:
         return RulesFile.model_validate(file.tables)
     except ValidationError as error:
-        faults += faults_of(error, file, [((), RulesFile), (("rules", "*"), RuleTable)])
+        tables: list[tuple[Location, type[BaseModel]]] = [
+            ((), RulesFile),
+            (("rules", "*"), RuleTable),
+            (("needs", "*"), NeedTable),
+            (("retrieve", "*"), RetrieveTable),
+        ]
+        faults += faults_of(error, file, tables)
         return None
 
 
@@ -208,6 +234,18 @@ def _shared_ae_titles(file: TomlFile, peers: Mapping[str, Peer]) -> Iterator[Con
             reason = f"{peer.ae_title} is also the AE title of peer {owners[peer.ae_title]}; a caller must be one peer"
             yield file.fault(("peers", name, "ae_title"), reason)
         owners.setdefault(peer.ae_title, name)
+
+
+def _moves(file: TomlFile, peers: Mapping[str, Peer]) -> Iterator[ConfigFault]:
+    """Where instances may not be moved because nobody could, or because nobody listens there."""
+    for name, peer in peers.items():
+        if peer.move_to and "retrieve" not in peer.may:
+            yield file.fault(("peers", name, "move_to"), 'means nothing without "retrieve" in may')
+        for index, wanted in enumerate(peer.move_to):
+            if wanted not in peers:
+                yield file.fault(("peers", name, "move_to", index), f"no peer {wanted!r}{did_you_mean(wanted, peers)}")
+            elif not peers[wanted].reachable:
+                yield file.fault(("peers", name, "move_to", index), f"peer {wanted} needs host and port: we call it")
 
 
 def _pipelines(
@@ -334,57 +372,3 @@ def _unusual(peers: Mapping[str, Peer], rules: tuple[Rule, ...]) -> Iterator[str
         for name in rule.from_peers:
             if "store" not in peers[name].may:
                 yield f'rule {rule.name!r} is for series from {name}, which may not "store"'
-
-
-def retention_in_words(settings: RetentionSettings) -> str:
-    """What leaves the disk, and when nothing is received."""
-    aged = (
-        "nothing goes by age"
-        if settings.keep_days is None
-        else f"what is done with goes in {settings.keep_days:g} days"
-    )
-    room = f"; delivered series go below {settings.make_room_gb:g} GB free" if settings.make_room_gb else ""
-    stop = f"; nothing is received below {settings.low_watermark_gb:g} GB free" if settings.low_watermark_gb else ""
-    return f"{aged}{room}{stop}"
-
-
-def _ports(config: Config) -> str:
-    node, tls = config.node, config.tls
-    plain = [] if tls is not None and tls.only else [f"{node.host}:{node.port}"]
-    secure = [f"{node.host}:{tls.port} over TLS"] if tls is not None and tls.port else []
-    return " and ".join([*plain, *secure])
-
-
-def describe(config: Config) -> list[tuple[str, str]]:
-    """The config in words, a line each: what, and what it means."""
-    node = config.node
-    lines = [
-        ("node", f"{node.ae_title} listens on {_ports(config)}; a series is whole after {node.quiet_seconds:g} s"),
-        ("database", node.database or f"SQLite in {config.data_folder}"),
-        ("store", store_in_words(config.store)),
-        ("retention", retention_in_words(config.retention)),
-    ]
-    if config.tls is not None:
-        lines.append(("tls", tls_in_words(config.tls)))
-    if node.http_port:
-        lines.append(("monitor", f"http://{node.http_host}:{node.http_port}: /healthz, /readyz, /metrics"))
-    for name, peer in config.peers.items():
-        where = f"at {peer.host}:{peer.port}" if peer.reachable else "only calls us"
-        where += " over TLS" if peer.tls else ""
-        origin = f" from {', '.join(peer.networks)}" if peer.networks else ""
-        lines.append((f"peer {name}", f"{peer.ae_title} {where}; may {', '.join(peer.may) or 'nothing'}{origin}"))
-    lines += [(f"worker {index}", worker.device) for index, worker in enumerate(config.workers, 1)]
-    for name, pipeline in config.pipelines.items():
-        card = pipeline.card
-        kind = "baseline" if card.baseline else "learned"
-        beside = f"; beside it {', '.join(pipeline.also)}" if pipeline.also else ""
-        what = f"{card.purpose} ({kind}, version {card.version}, ended after {pipeline.limit_s:g} s){beside}"
-        lines.append((f"pipeline {name}", what))
-    for number, rule in enumerate(config.rules, 1):
-        origin = f"from {' or '.join(rule.from_peers)}, " if rule.from_peers else ""
-        origin += f"after {rule.after!r}, " if rule.after else ""
-        then = f"run {rule.run}, send to {' and '.join(rule.send_to)}, {rule.priority}"
-        last = "; then no later rule" if rule.stop and not rule.holds else ""
-        doing = "hold the series back: no later rule sees it" if rule.holds else then + last
-        lines.append((f"rule {number} {rule.name}", f"{origin}when {rule.when}: {doing}"))
-    return lines + [("warning", warning) for warning in config.warnings]

@@ -10,6 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from dicomnode.audit_document import audit_document
+from dicomnode.audit_settings import AuditExportSettings
+from dicomnode.need_settings import NeedTable, RetrieveTable
 from dicomnode.peer import PeerTable
 from dicomnode.reasons import REASONS
 from dicomnode.settings import (
@@ -32,7 +35,10 @@ TABLES: dict[str, type[BaseModel]] = {
     "[retention]": RetentionSettings,
     "[tls]": TlsSettings,
     "[store]": StoreSettings,
+    "[audit_export]": AuditExportSettings,
     "[[rules]]": RuleTable,
+    "[needs.NAME]": NeedTable,
+    "[[retrieve]]": RetrieveTable,
 }
 _BLOCK = re.compile(r"(<!-- keys of (?P<table>.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -110,6 +116,7 @@ def rewrite(root: Path) -> list[Path]:
     reference = root / "docs" / "CONFIG.md"
     wanted[reference] = with_current_tables(reference.read_text(encoding="utf-8"))
     wanted[root / "docs" / "REASONS.md"] = reasons_document()
+    wanted[root / "docs" / "AUDIT.md"] = audit_document()
     changed = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in changed:
         path.write_text(wanted[path], encoding="utf-8")

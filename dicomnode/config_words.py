@@ -60,6 +60,15 @@ def describe(config: Config) -> list[tuple[str, str]]:
         origin += f"after {rule.after!r}, " if rule.after else ""
         then = f"run {rule.run}, send to {' and '.join(rule.send_to)}, {rule.priority}"
         last = "; then no later rule" if rule.stop and not rule.holds else ""
+        then += f"; it reads {', '.join(rule.needs)} beside the series" if rule.needs else ""
         doing = "hold the series back: no later rule sees it" if rule.holds else then + last
         lines.append((f"rule {number} {rule.name}", f"{origin}when {rule.when}: {doing}"))
+    for name, need in config.needs.items():
+        asked = f"asked of {', then '.join(need.from_peers)}" if need.from_peers else "waited for"
+        where = "of the same study" if need.of == "study" else "of an earlier study of the patient"
+        lines.append((f"need {name}", f"a {need.modality} {where}, {asked}; refused after {need.limit_s:g} s"))
+    for one in config.retrieve:
+        kinds = " or ".join(one.modality) or "all"
+        what = f"{kinds} series of {one.days} days back, asked of {one.from_peer} every {one.every_minutes:g} minutes"
+        lines.append((f"retrieve {one.name}", what))
     return lines + [("warning", warning) for warning in config.warnings]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -26,6 +28,8 @@ from dicomnode.question import (
 from dicomnode.tls import TlsIdentity
 
 CANCELLED, OUT_OF_RESOURCES = 0xFE00, 0xA700
+IDLE_S = 5.0
+"""An association that was not used for so long may have been ended by the peer: a new one is opened."""
 MOST_ANSWERS = 100_000
 """A peer that gives more is asked to stop: nobody meant that question."""
 Values = Mapping[str, Any]
@@ -72,7 +76,10 @@ class Finder:
     ) -> None:
         """Raises PeerUnreachable when there is no association, PeerRejected when the peer answers no questions."""
         self.peer = peer
-        self._dialogue = Dialogue.open(peer, STUDY_ROOT_FIND, ae_title=ae_title, identity=identity, patience=patience)
+        self._open = partial(
+            Dialogue.open, peer, STUDY_ROOT_FIND, ae_title=ae_title, identity=identity, patience=patience
+        )
+        self._dialogue, self._used_at = self._open(), time.monotonic()
 
     def __enter__(self) -> Finder:
         return self
@@ -126,6 +133,9 @@ class Finder:
         above: Values | None = None,
     ) -> list[dict[str, Any]]:
         """The answers that are wanted; above: what an answer means that leaves the keys of higher levels out."""
+        if time.monotonic() - self._used_at > IDLE_S:
+            self._dialogue.close()
+            self._dialogue = self._open()
         found: list[dict[str, Any]] = []
         answered, stopped = 0, False
         for answer in self._dialogue.ask(Ask.FIND, STUDY_ROOT_FIND, asked):
@@ -142,6 +152,7 @@ class Finder:
             if (most is not None and len(found) >= most) or answered >= MOST_ANSWERS:
                 stopped = True
                 self._dialogue.cancel()
+        self._used_at = time.monotonic()
         return found
 
 

@@ -13,6 +13,7 @@ class Handling:
 
     also: what is made beside the derived images. follows: the source is what this node derived itself.
     character_set: what is declared for a source that declares none; empty: nothing.
+    needs: what is read beside the source, and by what it is chosen, one a text.
     """
 
     also: tuple[str, ...] = ()
@@ -20,6 +21,7 @@ class Handling:
     split_uneven: bool = False
     follows: bool = False
     character_set: str = ""
+    needs: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Only what is not the usual, so that a new kind of handling changes no old job's key."""

@@ -15,6 +15,7 @@ from dicomnode.config import IN_FORCE, Config, keep_in_force, load_config
 from dicomnode.dispatch import Dispatcher
 from dicomnode.engine import Engine
 from dicomnode.errors import ConfigFault
+from dicomnode.fetch import Fetch
 from dicomnode.notify import notify
 from dicomnode.processes import Child, Processes
 from dicomnode.reception import Reception
@@ -27,7 +28,7 @@ from storage.errors import DatabaseAway, StorageFull
 from storage.locks import take_file_lock
 
 LOG = logging.getLogger(__name__)
-SWEEP_S, DISPATCH_S, TEND_S, BATCH_S = 0.25, 1.0, 0.25, 0.1
+SWEEP_S, DISPATCH_S, TEND_S, FETCH_S, BATCH_S = 0.25, 1.0, 0.25, 1.0, 0.1
 THREAD_END_S, CHILD_DRAIN_S = 10.0, 40.0
 PARTS_S = 6.0
 """So long after the death of a receiver the files that it had half written are removed."""
@@ -75,6 +76,9 @@ class Node:
             lambda: self._config, self._stores.database, self._engine, self._processes, self._sweep.tell
         )
         self._reception = Reception(config, tell=self._sweep.tell, arrived=self._arrived)
+        self._fetch = Fetch(
+            lambda: self._config, self._stores, tell=self._sweep.tell, filled=lambda: self._dispatch.wake.set()
+        )
         self._parts_at = time.monotonic() + PARTS_S
         self._threads: list[threading.Thread] = []
         self.port = 0
@@ -92,6 +96,7 @@ class Node:
         for name, step, every_s, wake in (
             ("sweep", self._sweep_once, SWEEP_S, self._arrived),
             ("dispatch", self._dispatch, DISPATCH_S, self._dispatch.wake),
+            ("fetch", self._fetch, FETCH_S, threading.Event()),
             ("receivers", self._tend_receivers, TEND_S, self._reception.ended),
         ):
             thread = threading.Thread(target=self._repeat, args=(name, step, every_s, wake), name=name, daemon=True)

@@ -35,7 +35,7 @@ FORMAT, FORMAT_VERSION = "dicomnode-passport", 1
 RULE = "PASSPORT"
 FACTS = (
     *("ct_pixels", "content_qualification", "apart", "stack", "declared_character_set", "series_number_offset"),
-    *("station_name", "udi", "equipment_purpose"),
+    *("station_name", "udi", "equipment_purpose", "inputs"),
 )
 """What of the job's facts shaped the bytes and stands nowhere else in the body."""
 OTHER_SERIES = "the series' UID does not follow from sources, pipeline, weights and parameters"

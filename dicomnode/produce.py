@@ -21,6 +21,7 @@ from dicomnode.errors import SeriesUnusable
 from dicomnode.fingerprints import header_sha256, pixel_sha256
 from dicomnode.handling import Handling
 from dicomnode.headers import header_values
+from dicomnode.input_series import load_input
 from dicomnode.load import load_stack
 from dicomnode.provenance import JobFacts
 from dicomnode.source_image import SourceImage
@@ -76,10 +77,12 @@ def produce(
     facts: JobFacts,
     accept_lossy: bool,
     keep: Keep,
+    inputs: Mapping[str, Sequence[Path]] | None = None,
 ) -> Produced:
     """A derived series of each stack (of all time frames together where they make one series).
 
-    facts: with the SHA-256 of all parameters, as `with_parameters` gives them.
+    facts: with the SHA-256 of all parameters, as `with_parameters` gives them. inputs: the files of what the pipeline
+    needs beside its source, by the card's names.
     Raises SourceRefused or SeriesUnusable when nothing of the series can be derived honestly; where only some stacks
     are refused, the others are derived and it is said which are not.
     """
@@ -91,6 +94,7 @@ def produce(
         split_uneven=handling.split_uneven,
         accept_own=handling.follows,
     )
+    beside = {slot: load_input(slot, paths, files, accept_lossy=accept_lossy) for slot, paths in (inputs or {}).items()}
     products: list[Product] = []
     refusals: list[SourceRefused | SeriesUnusable] = []
     refused: list[str] = []
@@ -99,7 +103,7 @@ def produce(
         group = list(plans)
         try:
             of_stack = replace(facts, stack=stack, apart=group[0].apart)
-            products.append(_derive_group(job, pipeline, group, facts=of_stack, handling=handling, keep=keep))
+            products.append(_derive_group(job, pipeline, group, beside, facts=of_stack, handling=handling, keep=keep))
         except (SourceRefused, SeriesUnusable) as refusal:
             refusals.append(refusal)
             refused.append(f"{group[0].apart or 'the stack'}: {refusal.reason_code}: {refusal}")
@@ -118,6 +122,7 @@ def with_parameters(facts: JobFacts, card: Card) -> JobFacts:
         one.name: str(getattr(facts, one.name))
         for one in fields(facts)
         if one.name not in ("generation", "apart", "stack", "parameters_sha256")
+        and (one.name != "inputs" or facts.inputs)  # the same UIDs as before for what reads only its source
     }
     shaped_by["utc_offset"] = str(facts.created_at.astimezone().utcoffset())  # of times where the source names no zone
     text = json.dumps([card.method, dict(card.settings), shaped_by], sort_keys=True, default=str)
@@ -139,6 +144,7 @@ def _derive_group(
     job: Job,
     pipeline: Pipeline,
     group: Sequence[StackPlan],
+    inputs: Mapping[str, Volume],
     *,
     facts: JobFacts,
     handling: Handling,
@@ -148,7 +154,7 @@ def _derive_group(
     done: list[tuple[Volume | None, Outcome, tuple[SourceImage, ...]]] = []
     for plan in group:
         source, images = load_stack(plan)
-        outcome = run_pipeline(pipeline, source)
+        outcome = run_pipeline(pipeline, source, inputs)
         done.append((source if handling.also else None, outcome, images))  # many time frames fill the memory
     made = _Made([], [], {}, {}, [])
     frames = [(outcome, images) for _, outcome, images in done]

@@ -64,6 +64,8 @@ class JobFacts:
     """What sets this stack of the source series apart from its others, e.g. "EchoTime 80"; empty when it is alone."""
     stack: int = 0
     """Which stack of the source series this is, from 0; several stacks of one job get series numbers of their own."""
+    inputs: tuple[tuple[str, str, str], ...] = ()
+    """What was read beside the source: slot, Series Instance UID, SHA-256 of the sorted instances' UIDs."""
     node_version: str = NODE_VERSION
 
     def __post_init__(self) -> None:

@@ -91,6 +91,10 @@ REASONS: Mapping[str, str] = {
     "pixel-data-depth": "Have the sender's header or compression corrected, or send the series uncompressed.",
     "undecodable": "Send the series uncompressed or in another lossless transfer syntax.",
     "not-finite": _AGAIN,
+    # what a rule needs beside the series
+    "input-missing": "Send the series that the rule needs, or enter it at the peer that is asked, and requeue the job.",
+    "input-other-patient": "Find out whose images these are, and have Patient ID and birth date corrected.",
+    "input-not-one-stack": "Have the need of the rule choose a series that is one stack of slices.",
     # what a pipeline takes
     "wrong-modality": _RULE,
     "wrong-unit": _RULE,

@@ -35,6 +35,8 @@ class Rule:
     uneven: Literal["refuse", "split"] = "refuse"
     after: str = ""
     """Name of the rule whose derived series it is for; empty: it is for what is received."""
+    needs: tuple[str, ...] = ()
+    """Names of the `[needs.NAME]` tables whose series the pipeline reads beside its source."""
     condition: Condition = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

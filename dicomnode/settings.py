@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from dicomnode.audit_settings import AuditExportSettings
 from dicomnode.expressions import LONGEST_CONDITION
 from dicomnode.iods import EQUIPMENT_PURPOSES
 from dicomnode.logs import LogFormat
+from dicomnode.need_settings import NeedTable, RetrieveTable
 from dicomnode.peer import AETitle, PeerTable
 from dicomnode.rules import Priority
 from dicomnode.store_settings import StoreSettings
@@ -200,6 +202,11 @@ class RetentionSettings(BaseModel):
         description="While less is free on the disk of data_folder, new associations are rejected for the time being "
         "(temporary congestion). 0: never.",
     )
+    promised: Literal["keep", "remove"] = Field(
+        default="keep",
+        description="What a peer was told that we keep (it asked for Storage Commitment): keep it always, or remove it "
+        "as everything else when its time has come. remove is for scanners whose images a PACS keeps as well.",
+    )
     every_s: float = Field(default=600.0, gt=0, description="How often it is looked for what may go.")
 
     @model_validator(mode="after")
@@ -304,6 +311,11 @@ class RuleTable(BaseModel):
     from_peers: Names = Field(
         default=(), alias="from", description="Names of the peers whose series the rule is for; empty: any."
     )
+    needs: Names = Field(
+        default=(),
+        description="Names of [needs.NAME] tables: series that the pipeline reads beside its source. "
+        "The job waits until they are here.",
+    )
 
 
 class NodeFile(BaseModel):
@@ -323,6 +335,9 @@ class NodeFile(BaseModel):
     pipelines: dict[str, PipelineTable] = Field(default_factory=dict, description="Settings of pipelines, by name.")
     tls: TlsSettings | None = Field(default=None, description="Certificates and the TLS port; absent: no TLS.")
     store: StoreSettings = Field(default_factory=lambda: StoreSettings(), description="Where instances lie.")
+    audit_export: AuditExportSettings | None = Field(
+        default=None, description="Who receives the audit as messages of PS3.15 A.5; absent: nobody."
+    )
     retention: RetentionSettings = Field(
         default_factory=lambda: RetentionSettings(), description="What leaves our disk, and when nothing is received."
     )
@@ -335,4 +350,10 @@ class RulesFile(BaseModel):
 
     rules: Annotated[tuple[RuleTable, ...], Field(strict=False)] = Field(
         default=(), description="In their order; every rule that is met makes a job."
+    )
+    needs: dict[Annotated[str, Field(pattern=NAME)], NeedTable] = Field(
+        default_factory=dict, description="Series that rules need beside their own, by the pipeline's name for them."
+    )
+    retrieve: Annotated[tuple[RetrieveTable, ...], Field(strict=False)] = Field(
+        default=(), description="What peers are asked for from time to time."
     )

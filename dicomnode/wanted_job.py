@@ -14,6 +14,7 @@ from dicomnode.rules import Rule, Verdict
 from dicomnode.urgency import priorities
 from inference.pipeline import Card, build_pipeline
 from storage.catalog import Series
+from storage.job_rows import Need
 from storage.jobs import NewJob
 
 
@@ -25,12 +26,14 @@ def new_job(
     settings = configured.settings if configured is not None else {}
     card = build_pipeline(rule.run, settings).card
     sender = config.peers.get(series.peer)
+    needed = [(slot, config.needs[slot]) for slot in rule.needs]
     handling = Handling(
         also=configured.also if configured is not None else (),
         split_mixed=rule.mixed == "split",
         split_uneven=rule.uneven == "split",
         follows=bool(rule.after),
         character_set=sender.declare_character_set if sender is not None else "",
+        needs=tuple(f"{slot}={table.chosen_by}" for slot, table in needed),
     ).as_json()
     return NewJob(
         key=job_key(card, settings, source_sop_instance_uids, handling=handling),
@@ -46,6 +49,7 @@ def new_job(
         destinations=tuple(rule.send_to),
         created_at=now,
         handling=handling,
+        needs=tuple(Need(slot, table.as_kept, table.limit_s) for slot, table in needed),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 import traceback
@@ -19,7 +20,7 @@ from dicomnode.provenance import JobFacts
 from dicomnode.settings import NodeSettings
 from inference.errors import DeviceExhausted, InferenceFault, SourceRefused
 from inference.pipeline import Card, Pipeline, build_pipeline
-from storage import audit, catalog, deliveries, jobs
+from storage import audit, catalog, deliveries, jobs, needs
 from storage.catalog import Instance
 from storage.database import Connection, Database
 from storage.errors import DatabaseAway, InstanceConflict, StaleState, StorageFault, StorageFull, StoreAway
@@ -106,6 +107,7 @@ def _derive(job: Job, workshop: Workshop) -> str:
     LOG.info("work: job %s %s on series %s begins", job.id, job.pipeline, job.series_instance_uid)
     with workshop.database.read() as connection:
         source_uids = jobs.job_sources(connection, job.id)
+        read_beside = needs.inputs_of(connection, job.id)
     pipeline = build_pipeline(job.pipeline, job.settings)
     node = workshop.node
     facts = JobFacts(
@@ -119,10 +121,12 @@ def _derive(job: Job, workshop: Workshop) -> str:
         equipment_purpose=node.equipment_purpose,
         declared_character_set=Handling.from_json(job.handling).character_set,
         ct_pixels=node.ct_pixels,
+        inputs=tuple((one.slot, one.series_instance_uid, _sha256_of(one.sop_instance_uids)) for one in read_beside),
     )
     facts = with_parameters(facts, pipeline.card)
     files = workshop.files.paths_of(source_uids)
-    produced = _produced(job, pipeline, files, facts, workshop)
+    inputs = {one.slot: workshop.files.paths_of(one.sop_instance_uids) for one in read_beside}
+    produced = _produced(job, pipeline, files, inputs, facts, workshop)
 
     passports: dict[str, str] = {}
 
@@ -134,7 +138,19 @@ def _derive(job: Job, workshop: Workshop) -> str:
     return _until_written(write)
 
 
-def _produced(job: Job, pipeline: Pipeline, files: Sequence[Path], facts: JobFacts, workshop: Workshop) -> Produced:
+def _sha256_of(sop_instance_uids: Sequence[str]) -> str:
+    """SHA-256 (hex) over the sorted UIDs, one a line."""
+    return hashlib.sha256("\n".join(sorted(sop_instance_uids)).encode()).hexdigest()
+
+
+def _produced(
+    job: Job,
+    pipeline: Pipeline,
+    files: Sequence[Path],
+    inputs: Mapping[str, Sequence[Path]],
+    facts: JobFacts,
+    workshop: Workshop,
+) -> Produced:
     """What the job derived.
 
     One UID means one content (DERIVED_SERIES U4): where an earlier run left other bytes under the same UIDs, the
@@ -149,6 +165,7 @@ def _produced(job: Job, pipeline: Pipeline, files: Sequence[Path], facts: JobFac
                 facts=facts,
                 accept_lossy=workshop.node.accept_lossy,
                 keep=lambda one: workshop.files.keep_derived(one.sop_instance_uid, one.content),
+                inputs=inputs,
             )
         except InstanceConflict as fault:
             LOG.error("work: job %s gave other bytes than before, another series is made: %s", job.id, fault)
@@ -230,6 +247,7 @@ def _list(connection: Connection, job: Job, product: Product, passport_sha256: s
             "beside": {uid: str(found[0].header.get("SeriesDescription", "")) for uid, found in beside.items()},
             "measurements": {name: round(float(value), 6) for name, value in product.measurements.items()},
             "notes": list(product.notes),
+            **({"inputs": {slot: uid for slot, uid, _ in product.facts.inputs}} if product.facts.inputs else {}),
             "passport_sha256": passport_sha256,
         },
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,8 @@ class Card:
     Those whose values shape the result visibly; a volume filter's faint tails and figures of the whole series, as a
     threshold or a total, are not counted.
     """
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """What it reads beside its source: name -> modality; such a pipeline has `run_with` in the place of `run`."""
     weights_sha256: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,6 +92,17 @@ class Pipeline(Protocol):
         """The outcome on the source's grid; raises SourceRefused rather than guess."""
 
 
+class PipelineWithInputs(Protocol):
+    """A pipeline whose card names what it needs beside its source."""
+
+    @property
+    def card(self) -> Card:
+        """What the pipeline is."""
+
+    def run_with(self, source: Volume, inputs: Mapping[str, Volume]) -> Outcome:
+        """The outcome on the source's grid; inputs: by the names of the card, each on a grid of its own."""
+
+
 def pipeline_names() -> tuple[str, ...]:
     """The names of all pipelines there are: the files of inference/pipelines."""
     return tuple(sorted(module.name for module in iter_modules(inference.pipelines.__path__)))
@@ -103,11 +116,21 @@ def build_pipeline(name: str, settings: Mapping[str, Any]) -> Pipeline:
     return pipeline
 
 
-def run_pipeline(pipeline: Pipeline, source: Volume) -> Outcome:
-    """The pipeline's outcome, held against its card: unit, modality and stack taken, grid kept, every value finite."""
-    card = pipeline.card
+def run_pipeline(
+    pipeline: Pipeline | PipelineWithInputs, source: Volume, inputs: Mapping[str, Volume] | None = None
+) -> Outcome:
+    """The pipeline's outcome, held against its card: unit, modality and stack taken, grid kept, every value finite.
+
+    inputs: what its card says that it needs beside the source.
+    """
+    card, given = pipeline.card, inputs or {}
     _refuse_unfit(card, source)
-    outcome = pipeline.run(source)
+    if {name: volume.acquisition.modality for name, volume in given.items()} != dict(card.needs):
+        raise AssertionError(f"{card.name} needs {dict(card.needs)} and was given {sorted(given)}")
+    if card.needs:
+        outcome = cast(PipelineWithInputs, pipeline).run_with(source, given)
+    else:
+        outcome = cast(Pipeline, pipeline).run(source)
     _check_outcome(card, source, outcome)
     return outcome
 

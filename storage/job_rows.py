@@ -10,8 +10,23 @@ from typing import Any
 import sqlalchemy as sa
 
 from storage.job_states import State
-from storage.schema import instances, job_destinations, job_results, job_rules, jobs
+from storage.schema import instances, job_destinations, job_needs, job_results, job_rules, jobs
 from storage.schema import job_sources as sources
+
+OPEN_NEED = "open"
+"""State of a need whose series is not here yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A series that a job needs beside its source, by the name that the pipeline knows it by.
+
+    definition: which series that is and who may have it, as the config says; it must be here within limit_s.
+    """
+
+    slot: str
+    definition: Mapping[str, Any]
+    limit_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +34,7 @@ class NewJob:
     """Work a rule asks for. priority: 0 stat, 1 routine, 2 low. key: equal keys are the same work.
 
     handling: what rule and pipeline table decide beside the pipeline's own settings; empty: the usual.
+    needs: what must be here before anybody claims it.
     """
 
     key: str
@@ -34,6 +50,7 @@ class NewJob:
     destinations: tuple[str, ...]
     created_at: datetime
     handling: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[Need, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +135,9 @@ def list_jobs(
 
 
 def waiting_jobs(connection: sa.Connection, now: datetime) -> list[Job]:
-    """Jobs that may be claimed now: the most urgent first, among equals the oldest."""
-    ready = jobs.c.not_before.is_(None) | (jobs.c.not_before <= now)
+    """Jobs that may be claimed now: the most urgent first, among equals the oldest; none that waits for an input."""
+    lacking = sa.select(job_needs.c.job_id).where(job_needs.c.state == OPEN_NEED)
+    ready = (jobs.c.not_before.is_(None) | (jobs.c.not_before <= now)) & jobs.c.id.not_in(lacking)
     order = (jobs.c.priority, jobs.c.created_at, jobs.c.id)
     return find_jobs(connection, jobs.c.state == State.WAITING, ready, order=order)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage import audit, ledger
+from storage import audit, ledger, needs
 from storage.errors import IllegalTransition, StaleState
 from storage.job_rows import (
     Job,
@@ -78,6 +78,7 @@ def add_job(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
     if listed:
         connection.execute(sa.insert(sources), listed)
     _add_destinations(connection, job_id, new.destinations)
+    needs.add(connection, job_id, new.needs, now=new.created_at)
     connection.execute(sa.insert(job_rules).values(job_id=job_id, rule=new.rule, position=0))
     job = get_job(connection, job_id)
     _audit(
@@ -91,6 +92,7 @@ def add_job(connection: sa.Connection, new: NewJob) -> tuple[Job, bool]:
             "pipeline_version": job.pipeline_version,
             "settings": dict(job.settings),
             **({"handling": dict(job.handling)} if job.handling else {}),
+            **({"needs": [need.slot for need in new.needs]} if new.needs else {}),
             "sources": len(listed),
             "source_sop_instance_uids_sha256": job.source_sop_instance_uids_sha256,
             "destinations": job.destinations,
@@ -148,6 +150,7 @@ def move_job(
     if event in (Event.REQUEUE, Event.RESEND, Event.REVIVE):
         change["round"] = jobs.c.round + 1
     if event in (Event.REQUEUE, Event.REVIVE):
+        needs.reopen(connection, job_id, now=now)
         change |= {"attempts": 0, "crashes": 0, "retries": 0}
     if event is Event.REVIVE:
         change["superseded_by_generation"] = None
@@ -229,7 +232,7 @@ def supersede_jobs(
 _SHARED = tuple(
     one.name
     for one in fields(NewJob)
-    if one.name not in ("settings", "handling", "source_sop_instance_uids", "destinations")
+    if one.name not in ("settings", "handling", "source_sop_instance_uids", "destinations", "needs")
 )
 
 

@@ -57,7 +57,7 @@ def test_what_is_stale_is_written_anew_and_the_rest_left_alone(tmp_path: Path) -
     (tmp_path / "docs").mkdir()
     reference = tmp_path / "docs" / "CONFIG.md"
     reference.write_text("before\n<!-- keys of [node] -->\nstale\n<!-- end -->\nafter\n")
-    assert len(rewrite(tmp_path)) == 4
+    assert len(rewrite(tmp_path)) == 5
     text = reference.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")

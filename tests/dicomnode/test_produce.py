@@ -19,7 +19,7 @@ from dicomnode.produce import Produced, produce, with_parameters
 from inference.pipeline import build_pipeline
 from storage.job_states import State
 from storage.jobs import Job
-from tests.builders_dicom import ct_values, job_facts, write_ct_series
+from tests.builders_dicom import card_for, ct_values, job_facts, write_ct_series
 from tests.builders_enhanced import write_enhanced
 from tests.builders_stacks import by_slice, write_dynamic_pet
 
@@ -127,3 +127,11 @@ def test_everything_that_shapes_the_bytes_changes_the_parameters() -> None:
     ]
     hashes = {with_parameters(one, card).parameters_sha256 for one in (facts, *other)}
     assert len(hashes) == len(other) + 1
+
+
+def test_what_is_read_beside_the_source_makes_another_series_and_nothing_read_changes_none() -> None:
+    card, plain = card_for("PT"), job_facts()
+    read = replace(plain, inputs=(("ct", "1.2.3", "a" * 64),))
+    other = replace(plain, inputs=(("ct", "1.2.3", "b" * 64),))
+    shas = {with_parameters(facts, card).parameters_sha256 for facts in (plain, read, other)}
+    assert len(shas) == 3

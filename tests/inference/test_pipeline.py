@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +47,34 @@ class Fixed:
 def test_an_honest_outcome_is_passed_on() -> None:
     given = source()
     assert run_pipeline(Fixed(CARD), given).volume is given
+
+
+@dataclass
+class Reader:
+    """Gives back its source, and remembers what it was given beside it."""
+
+    card: Card
+    given: dict[str, Volume] = field(default_factory=dict)
+
+    def run_with(self, source: Volume, inputs: Mapping[str, Volume]) -> Outcome:
+        self.given.update(inputs)
+        return Outcome(source)
+
+
+def test_a_pipeline_that_needs_more_gets_it_by_its_own_names() -> None:
+    pipeline, beside = Reader(replace(CARD, needs={"pet": "PT"})), source(Unit.BQ_PER_ML, "PT")
+    run_pipeline(pipeline, source(), {"pet": beside})
+    assert pipeline.given == {"pet": beside}
+
+
+@pytest.mark.parametrize("given", [{}, {"other": "PT"}, {"pet": "MR"}, {"pet": "PT", "other": "PT"}])
+def test_no_pipeline_runs_with_other_inputs_than_its_card_names(given: dict[str, str]) -> None:
+    pipeline = Reader(replace(CARD, needs={"pet": "PT"}))
+    with pytest.raises(AssertionError, match="needs"):
+        run_pipeline(pipeline, source(), {name: source(modality=modality) for name, modality in given.items()})
+    assert pipeline.given == {}
+    with pytest.raises(AssertionError, match="needs"):
+        run_pipeline(Fixed(CARD), source(), {"pet": source()})
 
 
 def test_another_modality_is_refused_before_the_pipeline_runs() -> None:
