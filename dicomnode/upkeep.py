@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from dicomnode.audit_export import AuditExport
 from dicomnode.config import Config
 from dicomnode.errors import ConfigFault
 from dicomnode.notify import notify, watchdog_s
@@ -56,6 +57,7 @@ def families_to_go(connection: Connection, settings: RetentionSettings, *, free:
         make_room_bytes=settings.make_room_gb * 1e9,
         free_bytes=free,
         now=datetime.now(UTC),
+        promised=settings.promised,
     )
     return list(islice(planned, AT_ONCE))
 
@@ -78,6 +80,7 @@ class Upkeep:
         self._folder = config().data_folder
         self._remover = open_remover(database, files, self._folder)
         self._stop = threading.Event()
+        self._audit_export = AuditExport(config, database, stopping=self._stop.is_set)
         self._threads: list[threading.Thread] = []
         self._metrics: Metrics | None = None
         self._monitor: Monitor | None = None
@@ -88,6 +91,7 @@ class Upkeep:
             self._open_monitor()
         self._run("retention", self.sweep, lambda: self._config().retention.every_s)
         self._run("engine rows", self._forget, lambda: FORGET_EVERY_S)
+        self._run("audit export", self._audit_export, lambda: self._audit_export.pause_s)
         if (pause_s := watchdog_s()) is not None:
             self._run("watchdog", self._tell_alive, lambda: pause_s)
 
@@ -152,6 +156,7 @@ class Upkeep:
                 free_bytes=lambda: free_bytes(self._folder),
                 watermark_bytes=lambda: self._config().retention.low_watermark_gb * 1e9,
                 quarantined=self._files.quarantined,
+                audit_export=self._audit_export,
             ),
         )
         metrics.begin()
@@ -169,7 +174,7 @@ class Upkeep:
                 node.http_port,
                 {
                     "/healthz": lambda: alive_answer(self._life.threads),
-                    "/readyz": lambda: ready_answer(checks, remarks=self._lane_lines),
+                    "/readyz": lambda: ready_answer(checks, remarks=self._remarks),
                     "/metrics": lambda: Answer(200, CONTENT_TYPE, metrics.text()),
                 },
             )
@@ -186,15 +191,19 @@ class Upkeep:
         except DatabaseAway:
             return False
 
-    def _lane_lines(self) -> list[str]:
-        """A line for each broken lane: a PACS that is away does not make this node unready, but is worth a word."""
+    def _remarks(self) -> list[str]:
+        """A line for each broken lane: a PACS that is away does not make this node unready, but is worth a word.
+
+        So is a receiver of the audit that is away.
+        """
+        away = self._audit_export.reason
         with self._database.read() as connection:
             broken = [one for one in lanes.lane_states(connection) if one.broken_since is not None]
         return [
             f"lane to {one.destination} broken since {one.broken_since:%Y-%m-%d %H:%M:%S} UTC, {one.waiting} wait, "
             f"next probe {one.next_try_at or one.broken_since:%H:%M:%S} UTC: {one.reason}"
             for one in broken
-        ]
+        ] + ([f"audit export waits for {self._audit_export.failing_s:.0f} s: {away}"] if away else [])
 
     def _forget(self) -> None:
         if forgotten := self._forget_runs(datetime.now(UTC) - KEEP_RUNS):

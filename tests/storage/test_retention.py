@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from storage import audit, catalog, deliveries, jobs, retention
+from storage import audit, catalog, deliveries, jobs, promises, retention
 from storage.catalog import Instance
 from storage.database import Database
 from storage.errors import StorageFull
 from storage.instance_files import InstanceFiles, Kept
 from storage.jobs import Event, Job, State
+from storage.references import Reference
 from storage.retention import Family, Remover
 from tests.storage.builders_storage import NOW, STUDY, instance, job_in, later
 
@@ -140,6 +141,33 @@ def test_a_delivered_series_goes_with_what_was_derived_from_it_and_the_audit_say
     gone = [(row.series_instance_uid, row.details["instances"], row.job_id) for row in rows if row.event == "removed"]
     assert gone == [("1.1", 3, None), ("9.1", 3, job.id)]
     assert any(row.event == "derived" for row in of_derived), "the audit still knows what made the removed series"
+
+
+def test_what_a_destination_has_not_committed_to_stays_whatever_its_age(store: Store) -> None:
+    store.receive("1.1")
+    job = store.delivered("1.1", "a", derived="9.1")
+    assert uids(store.removable()) == ["1.1"]
+    with store.database.begin() as connection:
+        connection.execute(sa.text("UPDATE deliveries SET state = 'committing'"))
+        assert retention.family_of(connection, "1.1") is None
+        connection.execute(sa.text("UPDATE jobs SET state = 'sending' WHERE id = :id"), {"id": job.id})
+    assert store.removable() == [] and store.removable(make_room_bytes=1e12) == []
+
+
+def test_what_a_peer_was_told_that_we_keep_stays_unless_the_admin_says_otherwise(store: Store) -> None:
+    received = store.receive("1.1")
+    store.delivered("1.1", "a", derived="9.1")
+    [planned] = store.removable()
+    asked = [Reference(received[0].sop_class_uid, received[0].sop_instance_uid)]
+    with store.database.begin() as connection:
+        promises.open_promise(connection, "scanner", "2.25.1", asked, report_at=OLD, now=OLD)
+    assert store.removable() == [] and store.removable(make_room_bytes=1e12) == []
+    assert not store.remover.remove(planned, because="planned before it was asked for", now=NOW)
+    with store.database.read() as connection:
+        [(allowed, _)] = retention.plan_removals(
+            connection, keep=KEEP, make_room_bytes=0, free_bytes=0, now=NOW, promised="remove"
+        )
+    assert store.remover.remove(allowed, because="the admin says so", now=NOW) and store.listed() == []
 
 
 def test_a_series_that_no_rule_wanted_goes_after_its_days_and_never_to_make_room(store: Store) -> None:
@@ -353,6 +381,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from storage.database import Database
 from storage.instance_files import InstanceFiles
+from storage.references import Reference
 from storage.retention import Remover, plan_removals
 database, folder = Database.open(sys.argv[1]), Path(sys.argv[2])
 remover = Remover(database, InstanceFiles(folder), folder)
