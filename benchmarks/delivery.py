@@ -15,7 +15,6 @@ import functools
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -154,8 +153,8 @@ def listening(kind: str, folder: Path, *, no_delay: bool) -> Iterator[int]:
 
 def run_once(sender: str, peer: str, files: list[Path], folder: Path) -> Measured:
     """One sender to one peer."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=folder.parent))  # nothing is removed before the end: see ingest.py
+    os.sync()
     kind, no_delay = PEERS[peer]
     with listening(kind, folder, no_delay=no_delay) as port:
         if sender == DCMTK:

@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -229,15 +228,17 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Row], float
     found: dict[tuple[int, str], list[Run]] = {}
     for turn in range(options.rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            run_folder = folder / "run"
-            shutil.rmtree(run_folder, ignore_errors=True)
+            # Nothing is removed before the end: ext4 passes over every inode that was freed lately, one by one.
+            run_folder = folder / f"run-{turn}-{names.index(name)}"
             run_folder.mkdir()
+            os.sync()  # what receivers without fsync left in memory is not written at the next one's expense
             with RECEIVERS[name](run_folder, options.database) as running:
                 wait_until_idle(running.process_id)
                 for streams in options.streams:
                     if options.database:  # what an earlier run left there is not listed twice
                         portions[streams] = make_images(folder / f"images-{streams}", options.images)
                     images = portions[streams]
+                    os.sync()
                     progress.step(f"round {turn + 1} of {options.rounds}: {name}, {streams} streams")
                     found.setdefault((streams, name), []).append(send(running, images, streams))
     memory = None

@@ -162,7 +162,7 @@ def accepted_contexts() -> list[PresentationContext]:
 
 
 def commitment_context() -> PresentationContext:
-    """Storage Commitment as we accept it: who calls asks us, or reports to us in the provider's role (PS3.7 D.3.3.4)."""
+    """Storage Commitment as we accept it: who calls asks us, or reports in the provider's role (PS3.7 D.3.3.4)."""
     context = build_context(STORAGE_COMMITMENT, list(UNCOMPRESSED))
     context.scu_role = context.scp_role = True
     return context

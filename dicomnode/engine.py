@@ -22,6 +22,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
 POLL_S = 2.0
 """How often a queue is looked at without a ring: by whoever is on another machine, or was busy at the ring."""
 AT_ONCE = 500
+CLAIM_LOOKS = 3
+"""So many looks a claimed run may take until a thread does it."""
 OVER = ["SUCCESS", "ERROR", "CANCELLED"]
 STEPS_VERSION = "1"
 """Changes only when the order of steps changes; DBOS's default, a hash of the code, would strand work at an upgrade."""
@@ -99,6 +101,9 @@ class Executor:
         """
         self._takeover = Takeover(take_lock, executor_id, busy=self._busy, resume=self._resume, every_s=takeover_s)
         self._queues, self._naps, self._ended = tuple(tasks), Naps(), ended
+        self._executor_id, self._running = executor_id, set[str]()
+        self._claimed: dict[str, int] = {}
+        """Runs that are ours and that no thread does -> at how many looks it was so."""
         migrate(sql)
         self._dbos = DBOS(
             config={
@@ -116,7 +121,7 @@ class Executor:
             }
         )
         for name, task in {queue_task(queue): task for queue, task in tasks.items()}.items():
-            _register(name, task, self._task_ended)
+            _register(name, task, self._running, self._task_ended)
 
     def start(self) -> None:
         """Work left by an earlier life of this executor id goes on, then the queues are listened to."""
@@ -144,7 +149,22 @@ class Executor:
 
     def _busy(self) -> set[str]:
         begun = DBOS.list_workflows(status="PENDING", queues_only=False, load_input=False, load_output=False)
+        self._begin_claimed({run.workflow_id: run.queue_name for run in begun if run.executor_id == self._executor_id})
         return {run.executor_id for run in begun if run.executor_id}
+
+    def _begin_claimed(self, ours: Mapping[str, str | None]) -> None:
+        """What we have claimed waits again when no thread took it up: the database went away in between.
+
+        Nobody else would ever do it, because its executor lives.
+        """
+        idle = ours.keys() - self._running
+        self._claimed = {run_id: self._claimed.get(run_id, 0) + 1 for run_id in idle}
+        for run_id in [run_id for run_id, looks in self._claimed.items() if looks >= CLAIM_LOOKS]:
+            del self._claimed[run_id]
+            if queue := ours[run_id]:
+                DBOS.resume_workflow(run_id, queue_name=queue)
+                self._naps.ring(queue)
+                LOG.warning("engine: %s was claimed and not begun; it waits again", run_id)
 
     def _resume(self, executor_id: str) -> None:
         """Looked up under its lock: its owner may have come back and gone on meanwhile."""
@@ -165,8 +185,11 @@ def queue_task(queue: str) -> str:
     return queue.partition(".")[0]
 
 
-def _register(name: str, task: Task, ended: Callable[[str], None]) -> None:
-    """DBOS knows the task; queues that share a first word share one task, told apart by destination."""
+def _register(name: str, task: Task, running: set[str], ended: Callable[[str], None]) -> None:
+    """DBOS knows the task; queues that share a first word share one task, told apart by destination.
+
+    running: holds the id of each run while it is done.
+    """
 
     def step(job_id: int, destination: str) -> str:
         # A task records its own faults. What still rises is a database away: a run that ended in error would never
@@ -184,6 +207,11 @@ def _register(name: str, task: Task, ended: Callable[[str], None]) -> None:
                 return outcome
 
     def workflow(job_id: int, destination: str) -> str:
-        return DBOS.run_step({"name": name}, step, job_id, destination)
+        run_id = str(DBOS.workflow_id)
+        running.add(run_id)
+        try:
+            return DBOS.run_step({"name": name}, step, job_id, destination)
+        finally:
+            running.discard(run_id)
 
     DBOS.workflow(name=name, max_recovery_attempts=None)(workflow)

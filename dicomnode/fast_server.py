@@ -89,6 +89,7 @@ class FastAssociation(Association):  # type: ignore[misc]
             self.dul.kill_dul()
             if self.dul.is_alive():
                 self.dul.join()
+            self.dul.socket._shutdown_socket()  # its thread does that, unless it could not be started
             self._server.release_connection()
 
     def _run_reactor(self) -> None:

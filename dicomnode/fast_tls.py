@@ -37,8 +37,10 @@ def end_politely(connection: socket.socket, *, given_up: Callable[[], bool]) -> 
     """What the peer still says does not matter; it may read our last words, for a moment."""
     ends_at = time.monotonic() + LINGER_S
     poller = select.poll()
-    poller.register(connection, select.POLLIN)
     with suppress(OSError):
+        if connection.fileno() < 0:  # it was gone before the handshake could begin
+            return
+        poller.register(connection, select.POLLIN)
         if isinstance(connection, ssl.SSLSocket):
             connection.settimeout(0)
             with suppress(OSError, ValueError):  # we do not wait for the peer's close_notify (RFC 8446 6.1)

@@ -50,6 +50,7 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _META_HEAD = b"\x02\x00\x00\x00UL\x04\x00"
 _TRANSFER_SYNTAX, _INSTANCE, _SOURCE_AE = 0x00020010, 0x00020003, 0x00020016
+_META_VRS = {_TRANSFER_SYNTAX: b"UI", _INSTANCE: b"UI", _SOURCE_AE: b"AE"}
 _UID = re.compile(rb"[0-9.]{1,64}\0?")
 _TITLE = re.compile(rb"[A-Za-z0-9 ._-]{1,16}")
 _TEXT = re.compile(rb"[A-Za-z0-9 ^._/:+,()=-]{1,256}\0?")
@@ -155,7 +156,7 @@ def _meta(head: bytes) -> tuple[dict[int, bytes], int]:
     latest = 0x00020000
     while at < end:
         tag, vr, value_at, length = _explicit(head, at)
-        if tag >> 16 != 2 or tag <= latest or vr == b"SQ" or length == _UNDEFINED:
+        if tag >> 16 != 2 or tag <= latest or vr == b"SQ" or length == _UNDEFINED or vr != _META_VRS.get(tag, vr):
             raise _NotPlain
         latest, at = tag, value_at + length
         meta[tag] = head[value_at:at]
@@ -212,8 +213,10 @@ def _first_level(head: bytes, at: int, is_implicit: bool) -> tuple[list[tuple[At
         end = value_at + length
         if end > len(head):
             raise _NotPlain
+        if attribute is not None and (vr == b"SQ" or (tag == PIXEL_REPRESENTATION and not length)):
+            raise _NotPlain
         if attribute is not None and length:
-            if length > LONGEST_VALUE or vr == b"SQ":
+            if length > LONGEST_VALUE:
                 raise _NotPlain
             element = head[at:end]
             elements.append((attribute, element))
@@ -246,11 +249,11 @@ def _past_elements(head: bytes, at: int, read: Any, character_set: bytes, depth:
         if tag >> 16 == 0xFFFE or (end is not None and at > end):
             raise _NotPlain
         if length == _UNDEFINED:
-            if vr != b"SQ":
+            if vr != b"SQ" or tag == CHARACTER_SET:
                 raise _NotPlain
             at = _past_items(head, value_at, read, character_set, depth + 1)
             continue
         at = value_at + length
-        if tag == CHARACTER_SET and head[value_at:at] != character_set:
+        if tag == CHARACTER_SET and (vr not in (b"CS", b"") or head[value_at:at] != character_set):
             raise _NotPlain
     return at

@@ -134,6 +134,8 @@ class Node:
         self._sweep.tell("node stopped", "", {"version": NODE_VERSION})
         ends_at = time.monotonic() + THREAD_END_S
         try:
+            if any(thread.name == "sweep" and thread.is_alive() for thread in self._threads):
+                raise TimeoutError("a sweep still runs")  # two at once could take away names that are not durable yet
             while self._sweep() and time.monotonic() < ends_at:
                 pass  # a long backlog is listed in portions
             self._sweep.tidy()

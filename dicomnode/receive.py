@@ -112,6 +112,8 @@ class Receiver:
         self._servers: list[Any] = []
         self._quiet_until: dict[tuple[str, str, str], float] = {}
         self._refusals = threading.Lock()
+        self._asking = threading.Lock()
+        """Held from the question for a place until it is taken: of two who ask at once one gets the last."""
         self._callers: WeakKeyDictionary[Any, _Caller] = WeakKeyDictionary()
 
     def accept_peers(self, peers: Mapping[str, Peer]) -> None:
@@ -174,8 +176,9 @@ class Receiver:
         aborting = [threading.Thread(target=one.abort, daemon=True) for one in open_ones if one.is_alive()]
         for thread in aborting:
             thread.start()
+        deadline = time.monotonic() + ABORT_S
         for thread in aborting:
-            thread.join(ABORT_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
         self._servers.clear()
 
     @property
@@ -201,10 +204,11 @@ class Receiver:
             called = association.requestor.primitive.called_ae_title.strip()
             address = str(association.requestor.address)
             names = getattr(association, "certificate_names", None)  # pynetdicom's own has none: it knows no TLS
-            refusal = self._refusal(calling, called, address, names)
-            if refusal is None:
-                self._callers[association] = _Caller(*self._peers[calling])
-                return
+            with self._asking:
+                refusal = self._refusal(calling, called, address, names)
+                if refusal is None:
+                    self._callers[association] = _Caller(*self._peers[calling])
+                    return
         except Exception as fault:  # fail closed: pynetdicom would log this and go on to accept
             LOG.exception("receive: an association request could not be judged")
             calling, address = "", ""

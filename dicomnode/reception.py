@@ -21,8 +21,8 @@ from dicomnode.processes import Child, Processes
 LOG = logging.getLogger(__name__)
 READY_S = 90.0
 """How long a receiving process may take to its first word; on a busy machine its imports alone take seconds."""
-END_S = 15.0
-"""How long a receiving process may take to end: its drain, and its last words."""
+END_S = 20.0
+"""How long a receiving process may take to end: its drain, what it aborts, and its last words (15 s), and some more."""
 LONGEST_PAUSE_S = 2.0
 """Between two starts of a receiving process that dies quickly: nobody may call in this time."""
 PORT_FREE_S = 2.0

@@ -173,10 +173,11 @@ class OutgoingAssociation:
 
     def _tell_abort(self, what: str) -> None:
         """Raises AssociationBroken with the words of the A-ABORT that came before the connection ended, if one did."""
+        ends_at = time.monotonic() + 0.1
         with contextlib.suppress(OSError, PduFault):
             kind = P_DATA_TF
             while kind == P_DATA_TF:
-                kind, body = self._wire.read_pdu(longest=LONGEST_TO_US, within_s=0.1)
+                kind, body = self._wire.read_pdu(longest=LONGEST_TO_US, within_s=ends_at - time.monotonic())
             if kind == ABORT:
                 raise AssociationBroken(f"{self.where} aborted the association at {what} ({abort(body)})")
 

@@ -11,8 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from pydicom.errors import InvalidDicomError
-
 from dicomnode.commit import ask
 from dicomnode.commitment_call import tell_commitment
 from dicomnode.errors import NoAssociation, PeerRejected, PeerUnreachable
@@ -23,7 +21,7 @@ from dicomnode.promise import keep_promise
 from storage import commitments, deliveries, jobs, lanes
 from storage.database import Database
 from storage.deliveries import DeliveryState, LedgerState, Result
-from storage.errors import StaleState, StorageFull
+from storage.errors import DatabaseAway, StaleState
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, State
 from storage.references import Report
@@ -39,6 +37,7 @@ class Traffic:
         self._under_way: set[tuple[int, str]] = set()
         self._answering: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
 
     def answers(self, destination: str) -> bool:
         """Whether the destination has answered in an association that is still open."""
@@ -57,18 +56,18 @@ class Traffic:
                 self._answering[destination] -= 1
 
     @contextmanager
-    def delivering(self, job_id: int, destination: str) -> Iterator[bool]:
-        """Whether nobody else here delivers just that; nobody else does as long as this lasts."""
+    def delivering(self, job_id: int, destination: str) -> Iterator[None]:
+        """Nobody else here delivers just that as long as this lasts; who does so already is waited for."""
         mine = (job_id, destination)
-        with self._lock:
-            free = mine not in self._under_way
+        with self._ended:
+            self._ended.wait_for(lambda: mine not in self._under_way)
             self._under_way.add(mine)
         try:
-            yield free
+            yield
         finally:
-            if free:
-                with self._lock:
-                    self._under_way.remove(mine)
+            with self._ended:
+                self._under_way.remove(mine)
+                self._ended.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +102,10 @@ def serve(job_id: int, destination: str, peer: Peer | None, courier: Courier) ->
         return probe(destination, peer, courier)
     if job_id < lanes.PROBE:  # no job, but a request of the peer for storage commitment
         return _tell_promise(-job_id, destination, peer, courier)
-    with courier.traffic.delivering(job_id, destination) as alone:
-        # Asked for twice where its lane broke and was mended while another association went on.
-        return deliver(job_id, destination, peer, courier) if alone else "under way already"
+    # Asked for twice where its lane broke and was mended while another association went on, or where our lock was lost
+    # for a while. The second waits: a run that ended before the delivery did would be missing after a crash.
+    with courier.traffic.delivering(job_id, destination):
+        return deliver(job_id, destination, peer, courier)
 
 
 def probe(destination: str, peer: Peer | None, courier: Courier) -> str:
@@ -155,6 +155,8 @@ def deliver(job_id: int, destination: str, peer: Peer | None, courier: Courier) 
         missing = deliveries.unsent(connection, job_id, destination)
     try:
         instances = [outbound(path) for path in courier.files.paths_of(missing)]
+        if [one.sop_instance_uid for one in instances] != missing:
+            raise ValueError(f"the files of job {job_id} hold other instances than it made")
         if peer is None:
             raise PeerUnreachable(f"{destination} is no longer a peer in node.toml; add it again or requeue elsewhere")
         _send_and_record(job_id, destination, peer, instances, courier)
@@ -169,13 +171,9 @@ def deliver(job_id: int, destination: str, peer: Peer | None, courier: Courier) 
         rejected = [Result(uid, LedgerState.REJECTED, None) for uid in missing]
         with courier.database.begin() as connection:
             deliveries.record_results(connection, job_id, destination, rejected, now=datetime.now(UTC))
-    except (
-        OSError,
-        StorageFull,
-        ValueError,
-        AttributeError,
-        InvalidDicomError,
-    ) as fault:  # our side: a file or its bytes
+    except DatabaseAway:  # the engine tries again until the outcome can be written
+        raise
+    except Exception as fault:  # our side: a file, its bytes, or what nobody thought of; the lane must go on
         LOG.exception("send: job %s to %s", job_id, destination)
         why = f"{type(fault).__name__} on our side; the log has the trace"
         return _put_off(job_id, destination, why, courier)
@@ -207,6 +205,11 @@ def _commit(job_id: int, destination: str, peer: Peer, courier: Courier) -> str:
         return _put_off(job_id, destination, f"no further association: {fault}", courier)
     except PeerUnreachable as fault:
         return _put_off(job_id, destination, str(fault), courier)
+    except DatabaseAway:
+        raise
+    except Exception as fault:  # as when sending: the lane must go on
+        LOG.exception("send: commitment of job %s by %s", job_id, destination)
+        return _put_off(job_id, destination, f"{type(fault).__name__} on our side; the log has the trace", courier)
 
 
 def _tell_promise(promise_id: int, destination: str, peer: Peer | None, courier: Courier) -> str:

@@ -42,6 +42,11 @@ def read_tls(
     warnings = []
     if tls.port and not tls.clients_required:
         warnings.append("callers over TLS show no certificate: their AE titles and networks are all that is asked")
+    elif tls.port:
+        nameless = [name for name, peer in tables.peers.items() if peer.tls and peer.may and not peer.certificate_names]
+        if nameless:
+            whose = ", ".join(nameless)
+            warnings.append(f"any certificate of our authorities may call as {whose}: write certificate_names there")
     if look:
         before = len(faults)
         faults += _unusable(file, tls)

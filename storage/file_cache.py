@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -88,11 +90,18 @@ class FileCache:
         """A durable file as a copy that is not in use: the first to go when room is needed. The file itself stays."""
         with disk_faults(name):
             known = self.find(name)
-            kept = self._put_in(name, mark, path)
+            size_bytes = path.stat().st_size
+            try:
+                kept = self._put_in(name, mark, path)
+            except OSError as fault:
+                if fault.errno != errno.EXDEV:
+                    raise
+                return self.keep(name, mark, path.read_bytes())  # the cache has a disk of its own
             if known is None or known.path != kept.path:
                 before = time.time() - self._in_use_s
-                os.utime(kept.path, (before, before))
-        self._count(kept.path.stat().st_size)
+                with contextlib.suppress(FileNotFoundError):  # another was in need of its room already
+                    os.utime(kept.path, (before, before))
+        self._count(size_bytes)
         return kept
 
     def drop(self, name: str) -> None:
@@ -108,14 +117,18 @@ class FileCache:
         usable = mark is not None and 0 < len(mark.encode()) <= LONGEST_MARK
         tag = f"e{mark.encode().hex()}" if usable and mark is not None else f"u{uuid.uuid4().hex}"
         final = self._folder / name[:2] / f"{name}.{tag}.dcm"
-        try:
-            final.hardlink_to(path)
-        except FileExistsError:
-            os.utime(final)
+        kept = Copy(final, _mark_of(final.name))
+        while True:
+            try:
+                final.hardlink_to(path)
+                break
+            except FileExistsError:
+                if self.use(kept):
+                    break  # else it was removed in this moment
         for other in final.parent.glob(f"{name}.*.dcm"):
             if other != final:
                 other.unlink(missing_ok=True)
-        return Copy(final, _mark_of(final.name))
+        return kept
 
     def _count(self, size_bytes: int) -> None:
         with self._counting:

@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -100,6 +100,8 @@ class InstanceFiles:
             folder.chmod(0o700)
         sync_folder(self._instances)
         sync_folder(root)
+        with suppress(PermissionError):  # where we may not look we have not made it either
+            sync_folder(root.parent)
         self._arrivals_sync = FolderSync(self._arrivals)
         self._untidy: dict[str, Path] = {}
         """Name among the arrivals -> where the same file is settled."""

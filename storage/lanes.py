@@ -147,8 +147,12 @@ def mend_lane(connection: sa.Connection, destination: str, *, because: str, now:
 
 
 def prove_lane(connection: sa.Connection, destination: str) -> None:
-    """The destination answered an instance: the next break begins with the shortest wait again."""
-    connection.execute(sa.update(lanes).where(lanes.c.destination == destination).values(failures=0))
+    """The destination answered an instance: the next break begins with the shortest wait again.
+
+    Not while it is broken: the probes of one break are told apart by their failures, and none is asked for twice.
+    """
+    whole = sa.and_(lanes.c.destination == destination, lanes.c.broken_since.is_(None))
+    connection.execute(sa.update(lanes).where(whole).values(failures=0))
 
 
 def probe_at_once(connection: sa.Connection, destinations: Collection[str], now: datetime) -> list[str]:

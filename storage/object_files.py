@@ -6,10 +6,11 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from storage.errors import InstanceConflict, ObjectUnfit, StorageFull
+from storage.errors import InstanceConflict, ObjectUnfit, StorageFull, StoreAway
 from storage.file_cache import Copy, FileCache
 from storage.instance_files import (
     InstanceFiles,
@@ -56,6 +57,10 @@ class ObjectFiles(InstanceFiles):
         Raises InstanceConflict when the UID has another data set, StorageFull or StoreAway when it cannot be kept.
         """
         name = file_name(sop_instance_uid)
+        before = self._places(sop_instance_uid)[0]  # from before there was a store: it is read first as long as it lies
+        with suppress(FileNotFoundError):
+            if not _same(before.read_bytes(), content):
+                raise InstanceConflict(conflict_words(sop_instance_uid))
         made, mark = self._store.create(_key(name), content)
         if made:
             self._cache.keep(name, mark, content)
@@ -97,6 +102,8 @@ class ObjectFiles(InstanceFiles):
                 self._compare_arrival(uid)
             except InstanceConflict as fault:
                 faults[uid] = fault
+            except ObjectUnfit as fault:  # of this one only: its arrival stays
+                LOG.error("store: an arrival that is in the store already cannot be compared: %s", fault)
             except StorageFull as fault:  # what was found so far must be told; the others wait among the arrivals
                 LOG.error("store: arrivals that are in the store already are compared later: %s", fault)
                 break
@@ -130,8 +137,15 @@ class ObjectFiles(InstanceFiles):
             return self._fetched(sop_instance_uid)
 
     def paths_of(self, sop_instance_uids: Sequence[str]) -> list[Path]:
-        """Several at once: each costs a way to the store and back."""
-        return _together(self.path_of, sop_instance_uids)
+        """Several at once: each costs a way to the store and back. They stay while a job uses them.
+
+        Raises StoreAway for one that waits among the arrivals: it would leave them under the job's hands.
+        """
+        return _together(self._lasting_path, sop_instance_uids)
+
+    def _lasting_path(self, sop_instance_uid: str) -> Path:
+        before = self._places(sop_instance_uid)[0]
+        return before if before.exists() else self._fetched(sop_instance_uid)
 
     def upload(self, name: str) -> bool:
         """Whether a file of `instances`, from before there was a store, now lies in the store and no longer here."""
@@ -171,6 +185,9 @@ class ObjectFiles(InstanceFiles):
             if found is None and known is not None and not self._cache.use(known):
                 found, known = self._store.fetch(_key(name)), None  # removed by hand between two looks
         except FileNotFoundError:
+            if self._places(sop_instance_uid)[1].exists():
+                why = f"instance {sop_instance_uid} waits here until the object store takes it"
+                raise StoreAway(why) from None
             raise ObjectUnfit(
                 f"instance {sop_instance_uid} is not in the object store, or not yet: the machine that received it "
                 "puts it there"

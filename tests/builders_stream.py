@@ -144,6 +144,12 @@ class CountingPacs:
     def stop(self) -> None:
         """It is gone, with every open association; what it holds stays."""
         self._entity.shutdown()
+        deadline = time.monotonic() + PATIENT_S
+        while left := self._entity.active_associations:  # an abort amid a request can be lost in pynetdicom
+            assert time.monotonic() < deadline, "an association does not end"
+            for association in left:
+                association.dul.socket.close()
+                association.abort()
 
     def _on_store(self, event: evt.Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from pydicom.dataset import Dataset
 
-from dicomnode.gate.read_back import EVERY, PIXEL_DATA, Watched
+from dicomnode.gate.read_back import CONTEXT, PIXEL_DATA
 from dicomnode.gate.rules import Finding
+from dicomnode.gate.watched import EVERY, Watched
 
 Answer = TypeVar("Answer")
 
@@ -19,10 +20,10 @@ class Recall:
     """The last answer to each question, with the bytes of what it asked for.
 
     Nothing has to say what a question reads: it is noted while it reads. A question must give its answer from the data
-    set alone, and one Recall is for the files of one series and its card.
+    set alone, all of it read: nothing that would read on later. One Recall is for the files of one series and its card.
     """
 
-    _answers: dict[Hashable, tuple[dict[int, bytes | None], Any]] = field(default_factory=dict)
+    _answers: dict[Hashable, tuple[dict[int, Any], Any]] = field(default_factory=dict)
 
     def of(self, question: Callable[[Dataset], Answer], dataset: Dataset) -> Answer:
         """What the question gives of the data set."""
@@ -33,9 +34,10 @@ class Recall:
             return question(dataset)
         known = self._answers.get(name)
         if known is not None and all(_bytes_of(dataset, tag) == span for tag, span in known[0].items()):
+            dataset.note(known[0])  # for a question that asked this one
             answer: Answer = known[1]
             return answer
-        asked: set[int] = set()
+        asked = {*CONTEXT}
         with dataset.noting(asked):
             answer = question(dataset)
         if PIXEL_DATA not in asked:  # whose bytes are not among the spans
@@ -44,7 +46,7 @@ class Recall:
 
     def findings(self, rule: Callable[[Dataset], Iterator[Finding]], dataset: Dataset) -> tuple[Finding, ...]:
         """All findings of the rule."""
-        return self._of(rule, lambda one: tuple(rule(one)), dataset)
+        return self._of(("findings", rule), lambda one: tuple(rule(one)), dataset)
 
 
 def _bytes_of(dataset: Watched, tag: int) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from dicomnode.gate.read_back import Watched, texts_of
+from dicomnode.gate.watched import Watched, texts_of
 from dicomnode.uids import MANUFACTURER
 
 SYNTHESIZING_EQUIPMENT = "109100"

@@ -145,6 +145,24 @@ def test_work_of_a_dead_executor_is_taken_over_by_a_living_one_and_only_then(
     wait_for(lambda: lines(tmp_path / "done") == ["2 living", "1 living"])
 
 
+@on_both
+def test_what_was_claimed_and_never_begun_is_done_although_its_executor_lives(
+    engine: Engine, start: Callable[..., object], tmp_path: Path, urls: tuple[str, str]
+) -> None:
+    engine.enqueue("derive", "run-1", job_id=1, destination="", priority=1)
+    start("one")
+    wait_for(lambda: lines(tmp_path / "done") == ["1 one"])
+    engine.register_queue("elsewhere", concurrency_per_executor=1)
+    engine.enqueue("elsewhere", "run-2", job_id=2, destination="", priority=1)
+    table = "dbos.workflow_status" if urls[1].startswith("postgresql") else "workflow_status"
+    claim = f"UPDATE {table} SET status = 'PENDING', executor_id = 'one', queue_name = 'derive', name = 'derive' "
+    sql = open_engine(urls[1])
+    with sql.begin() as connection:  # as when the answer to the claim was lost with the database
+        assert connection.exec_driver_sql(claim + "WHERE workflow_uuid = 'run-2'").rowcount == 1
+    sql.dispose()
+    wait_for(lambda: lines(tmp_path / "done") == ["1 one", "2 one"])
+
+
 def test_a_second_process_with_the_same_executor_id_is_refused(
     engine: Engine, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:

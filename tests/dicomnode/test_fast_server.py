@@ -16,6 +16,7 @@ import psutil
 import pytest
 from pynetdicom import AE
 
+from dicomnode.fast_store import FastDUL
 from storage.instance_files import InstanceFiles
 from tests.builders_dicom import write_ct_series
 from tests.builders_receive import QUICK, RawPeer, Station, associate_request, encoded_data_set, store_command
@@ -144,6 +145,26 @@ def test_a_stop_lets_open_associations_end_and_takes_no_new_ones(tmp_path: Path)
         assert peer.read_pdu()[0] == 0x06
     stopping.join(20)
     assert not stopping.is_alive()
+
+
+def test_a_connection_for_which_there_is_no_thread_is_closed_at_once(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def no_more_threads(thread: threading.Thread) -> None:
+        if isinstance(thread, FastDUL):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    gc.disable()  # it must not be what closes the connection
+    monkeypatch.setattr(threading.Thread, "start", no_more_threads)
+    try:
+        with RawPeer(station.port, associate=False) as peer:
+            peer.send(associate_request())
+            assert peer.ends() == -1
+    finally:
+        gc.enable()
 
 
 def listens(port: int) -> bool:

@@ -103,3 +103,11 @@ def test_our_last_words_are_read_though_the_caller_has_said_what_nobody_read(
     caller.close()
     ending.join(20)
     assert not ending.is_alive()
+
+
+def test_a_caller_that_was_gone_before_its_handshake_is_no_fault(ends: tuple[ssl.SSLSocket, socket.socket]) -> None:
+    """A connection that was reset: wrapping it failed, and the socket has given its descriptor away."""
+    gone = ends[1].dup()
+    gone.close()
+    end_politely(gone, given_up=never)
+    assert gone.fileno() == -1

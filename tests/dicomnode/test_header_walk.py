@@ -253,3 +253,26 @@ def test_only_bytes_that_can_mean_one_thing_are_plain(keyword: str, value: bytes
     attribute = attribute_named(keyword)
     assert attribute is not None
     assert plain_value(attribute, value) == meant
+
+
+def test_a_text_or_a_name_in_the_file_meta_that_says_another_vr_is_left_to_pydicom(tmp_path: Path) -> None:
+    content = phantom(tmp_path).read_bytes()
+    issuer = b"\x10\0\x21\0SQ\0\0\0\0\0\0"  # IssuerOfPatientID is a text, and pydicom makes "[]" of this
+    at = content.index(b"\x10\0\x30\0DA")
+    assert not agree(tmp_path / "issuer.dcm", content[:at] + issuer + content[at:])
+    for element in (b"\x02\0\x03\0", b"\x02\0\x10\0"):
+        assert not agree(tmp_path / "meta.dcm", content.replace(element + b"UI", element + b"US", 1))
+
+
+def test_a_pixel_representation_without_a_value_is_left_to_pydicom(tmp_path: Path) -> None:
+    content = phantom(tmp_path).read_bytes()
+    assert not agree(tmp_path / "empty.dcm", content.replace(b"(\0\3\1US\2\0\0\0", b"(\0\3\1US\0\0", 1))
+
+
+def test_a_sequence_in_the_place_of_an_items_character_set_is_left_to_pydicom(tmp_path: Path) -> None:
+    content = phantom(tmp_path).read_bytes()
+    end = b"\xfe\xff\xdd\xe0\0\0\0\0"
+    item = b"\xfe\xff\0\xe0\xff\xff\xff\xff" + b"\x08\0\x05\0SQ\0\0\xff\xff\xff\xff" + end
+    sequence = b"\x10\0\x50\0SQ\0\0\xff\xff\xff\xff" + item + b"\xfe\xff\x0d\xe0\0\0\0\0" + end
+    at = content.index(b"\x10\0\x30\x10DS")
+    assert not agree(tmp_path / "item.dcm", content[:at] + sequence + content[at:])

@@ -1,6 +1,8 @@
 """A series becomes one volume whose slices are paired with their sources by geometry."""
 
 import sys
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from subprocess import run
 from typing import Any
@@ -11,9 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from dicomnode.errors import SeriesUnusable
+from dicomnode.fingerprints import header_sha256, pixel_sha256
 from dicomnode.load import Allowed, load_stack, load_volume, planned_stacks
+from dicomnode.source_image import Fingerprint
 from inference.volume import Unit
 from tests.builders import fixtures_folder, shared_data
 from tests.builders_dicom import (
@@ -138,3 +149,28 @@ def test_the_suv_factor_of_a_real_pet_is_that_of_the_collection() -> None:
     volume, _ = load_volume(sorted((fixtures_folder() / "pet_wholebody_ac_STS_001").glob("*.dcm")))
     with np.load(shared_data() / "pet_wholebody_sts001.npz") as known:
         assert volume.acquisition.suv_bw_factor == pytest.approx(float(known["suv_factor"]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        *(ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian),
+        *(DeflatedExplicitVRLittleEndian, RLELossless),
+    ],
+)
+@pytest.mark.parametrize("write", [write_ct_series, write_pet_series, write_mr_series])
+def test_the_hashes_taken_while_loading_are_those_of_the_files(
+    tmp_path: Path, write: Callable[..., list[Path]], syntax: str
+) -> None:
+    def each(k: int, dataset: Dataset) -> None:
+        dataset.PatientName, dataset.StudyDescription = "M\u00fcller^X", "odd"
+        dataset.add_new(0x00290010, "LO", "MAKER")
+
+    _, images = load_volume(write(tmp_path, slices=7, rows=5, columns=3, transfer_syntax_uid=syntax, each=each))
+    assert len(images) == 7
+    for image in images:
+        assert image.fingerprint == Fingerprint(
+            sha256(image.path.read_bytes()).hexdigest(),
+            header_sha256(dcmread(image.path)),
+            pixel_sha256(dcmread(image.path)) or "",
+        )

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -51,6 +52,21 @@ def test_a_port_that_is_taken_is_said_to_be_so(tmp_path: Path) -> None:
             node.start()
         assert not (tmp_path / "var" / "config-in-force").exists()  # nothing else had begun
         node.stop()
+
+
+def test_a_stop_begins_no_second_sweep_beside_one_that_still_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dicomnode.node.THREAD_END_S", 0.1)
+    node = Node(config(tmp_path / "config"))
+    (tmp_path / "var" / "arrivals" / "a.dcm").write_bytes(b"no DICOM")
+    ended = threading.Event()
+    node._threads.append(threading.Thread(target=ended.wait, name="sweep", daemon=True))
+    node._threads[0].start()
+    node.stop()
+    ended.set()
+    assert "not everything could be listed before the stop: a sweep still runs" in caplog.text
+    assert (tmp_path / "var" / "arrivals" / "a.dcm").exists()
 
 
 def test_keys_that_need_a_restart_are_refused_at_reload(tmp_path: Path) -> None:

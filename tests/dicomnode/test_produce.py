@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from dicomnode.derived_instance import DerivedInstance
 from dicomnode.errors import SeriesUnusable
 from dicomnode.produce import Produced, produce, with_parameters
 from inference.pipeline import build_pipeline
+from storage.errors import StorageFull
 from storage.job_states import State
 from storage.jobs import Job
 from tests.builders_dicom import card_for, ct_values, job_facts, write_ct_series
@@ -34,7 +36,7 @@ def job(**handling: Any) -> Job:
 
 
 class Shelf:
-    """What was kept, in the order it was made."""
+    """What was kept; of two that are kept at once either can be the first."""
 
     def __init__(self) -> None:
         self.made: list[DerivedInstance] = []
@@ -55,11 +57,41 @@ def produced(
 def test_one_stack_is_one_series_and_every_instance_is_kept_before_it_is_named(tmp_path: Path) -> None:
     made, shelf = produced(write_ct_series(tmp_path, slices=3))
     (product,) = made.products
-    assert [one.sop_instance_uid for one in product.images] == [one.sop_instance_uid for one in shelf.made]
-    assert [one.sha256 for one in product.images] == [hashlib.sha256(one.content).hexdigest() for one in shelf.made]
+    kept = {one.sop_instance_uid: hashlib.sha256(one.content).hexdigest() for one in shelf.made}
+    assert {one.sop_instance_uid: one.sha256 for one in product.images} == kept and len(kept) == 3
     assert product.images[0].header["Modality"] == "CT" and product.beside == ()
     assert set(product.pixels) == {one.sop_instance_uid for one in shelf.made}
     assert made.refused == ()
+
+
+def test_instances_are_named_in_their_order_though_a_later_one_was_kept_before(tmp_path: Path) -> None:
+    later, built = Event(), build_pipeline("ct_denoising", {})
+
+    def keep(instance: DerivedInstance) -> str:
+        if dcmread(BytesIO(instance.content)).InstanceNumber == 1:
+            assert later.wait(60)
+        else:
+            later.set()
+        return instance.sop_instance_uid
+
+    files, facts = write_ct_series(tmp_path, slices=12), with_parameters(job_facts(), built.card)
+    (product,) = produce(job(), built, files, facts=facts, accept_lossy=False, keep=keep).products
+    assert [one.header["InstanceNumber"] for one in product.images] == list(range(1, 13))
+    assert [one.sha256 for one in product.images] == [one.sop_instance_uid for one in product.images]
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_what_cannot_be_kept_fails_the_whole_however_late_it_is_known(tmp_path: Path, number: int) -> None:
+    built = build_pipeline("ct_denoising", {})
+
+    def keep(instance: DerivedInstance) -> str:
+        if dcmread(BytesIO(instance.content)).InstanceNumber == number:
+            raise StorageFull("the disk is full")
+        return ""
+
+    files, facts = write_ct_series(tmp_path, slices=12), with_parameters(job_facts(), built.card)
+    with pytest.raises(StorageFull):
+        produce(job(), built, files, facts=facts, accept_lossy=False, keep=keep)
 
 
 def test_a_split_series_gives_a_series_for_each_stack_and_says_which_is_which(tmp_path: Path) -> None:
@@ -93,7 +125,8 @@ def test_the_time_frames_of_a_dynamic_pet_stay_one_series(tmp_path: Path) -> Non
     made, shelf = produced(write_dynamic_pet(tmp_path, frames=3, slices=4), "pet_denoising")
     (product,) = made.products
     assert len(product.images) == 12
-    assert [int(dcmread(BytesIO(one.content)).ImageIndex) for one in shelf.made] == list(range(1, 13))
+    assert sorted(int(dcmread(BytesIO(one.content)).ImageIndex) for one in shelf.made) == list(range(1, 13))
+    assert [one.header["ImageIndex"] for one in product.images] == list(range(1, 13))
     assert {name.rsplit("_", 1)[1] for name in product.measurements} == {"1", "2", "3"}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from dicomnode.uids import IMPLEMENTATION_CLASS_UID
 from storage.errors import StorageFull
 from storage.instance_files import Arrival, InstanceFiles
 from tests.builders_dicom import write_ct_series
-from tests.builders_receive import Station
+from tests.builders_receive import RawPeer, Station, associate_request
+
+ACCEPTED, REJECTED = 0x02, 0x03
 
 
 class FullDisk(InstanceFiles):
@@ -221,6 +225,23 @@ def test_peers_can_change_while_it_runs(start: Callable[..., Station], dataset: 
     station.receiver.accept_peers({"new": Peer(name="new", ae_title="NEW", may=("store",))})
     assert station.send(dataset) is None
     assert station.send(dataset, calling="NEW") == 0x0000
+
+
+def test_of_many_who_ask_at_once_for_the_last_place_one_gets_it(start: Callable[..., Station]) -> None:
+    open_ones: list[Callable[[], int]] = []
+
+    def has_place() -> bool:
+        there_is = open_ones[0]() < 1
+        time.sleep(0.1)  # the others ask meanwhile
+        return there_is
+
+    station = start(has_place=has_place)
+    open_ones.append(lambda: station.receiver.open_associations)
+    with ExitStack() as stack:
+        peers = [stack.enter_context(RawPeer(station.port, associate=False)) for _ in range(4)]
+        for peer in peers:
+            peer.send(associate_request())
+        assert sorted(peer.read_pdu()[0] for peer in peers) == [ACCEPTED, REJECTED, REJECTED, REJECTED]
 
 
 def test_an_echo_is_answered(start: Callable[..., Station]) -> None:

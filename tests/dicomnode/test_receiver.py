@@ -35,7 +35,8 @@ ROOT = Path(__file__).parents[2]
 REJECTED = 0x03
 RELEASE, RELEASED = b"\x05\0\0\0\0\x04\0\0\0\0", 0x06
 PIECE = 131_000
-PEERS = 16
+PEERS = 40
+"""At most: on a busy machine one receiver can take many before the other is awake."""
 MIB = 1 << 20
 MOST_RSS = 150 * MIB
 
@@ -132,12 +133,12 @@ def test_two_receivers_share_the_port_and_the_limit(two: RunningNode) -> None:
 def test_kill_9_of_a_receiver_loses_nothing_that_was_acknowledged_and_the_other_goes_on(
     two: RunningNode, tmp_path: Path
 ) -> None:
-    instances = instances_of(tmp_path / "ct", slices=160)
+    instances = instances_of(tmp_path / "ct", slices=10 * PEERS)
     acknowledged: list[str] = []
     killed = threading.Event()
 
     def send(number: int) -> str:
-        for position, (uid, content) in enumerate(instances[number::PEERS]):
+        for position, (uid, content) in enumerate(instances[10 * number : 10 * number + 10]):
             if position == 5 and number == 0:
                 os.kill(victim, signal.SIGKILL)
                 killed.set()
@@ -154,8 +155,11 @@ def test_kill_9_of_a_receiver_loses_nothing_that_was_acknowledged_and_the_other_
     victim = before["receive"]
     lives = two.log().count("receive-0 receives")
     with ExitStack() as stack, ThreadPoolExecutor(PEERS) as pool:
-        peers = [stack.enter_context(RawPeer(two.port)) for _ in range(PEERS)]
-        ends = list(pool.map(send, range(PEERS)))
+        peers: list[RawPeer] = []
+        while len(peers) < 8 or min(map(connections, before.values())) < 2:
+            assert len(peers) < PEERS, "a receiver takes no association"
+            peers.append(stack.enter_context(RawPeer(two.port)))
+        ends = list(pool.map(send, range(len(peers))))
     assert set(ends) == {"broken", "whole"}, ends
     assert len(acknowledged) >= 10 * ends.count("whole")
     wait_until(lambda: listed(two, acknowledged) == set(acknowledged), seconds=30, what="everything being listed")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from dicomnode.requeue import requeue_job
 from dicomnode.send import Courier, deliver, serve
 from storage import deliveries, jobs, lanes
 from storage.database import Database
+from storage.errors import DatabaseAway
 from storage.instance_files import InstanceFiles
 from storage.jobs import State
 from storage.lanes import PROBE, Lane
@@ -196,10 +199,14 @@ def test_a_peer_that_takes_no_further_association_while_one_works_is_not_taken_f
         assert "no further association" in deliveries.get_delivery(connection, job_id, "archive").reason
 
 
-def test_one_delivery_is_never_made_twice_at_the_same_time(courier: Courier, job_id: int) -> None:
-    with courier.traffic.delivering(job_id, "archive") as alone:
-        assert alone and serve(job_id, "archive", NOBODY, courier) == "under way already"
-    assert serve(job_id, "archive", NOBODY, courier) == "postponed"
+def test_one_delivery_is_never_made_twice_at_the_same_time_and_the_second_run_outlives_the_first(
+    courier: Courier, job_id: int
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        with courier.traffic.delivering(job_id, "archive"):
+            second = threads.submit(serve, job_id, "archive", NOBODY, courier)
+            assert not wait([second], timeout=0.3).done
+        assert second.result(timeout=60) == "postponed"
 
 
 def test_a_peer_that_left_the_config_lets_its_deliveries_say_so_themselves(courier: Courier, job_id: int) -> None:
@@ -289,6 +296,33 @@ def test_a_file_that_is_gone_postpones_with_a_reason_and_loses_nothing(
         assert "FileNotFoundError" in deliveries.get_delivery(connection, job_id, "archive").reason
     path.with_suffix(".away").rename(path)
     assert deliver(job_id, "archive", archive().peer, courier) == DeliveryState.DONE
+
+
+def test_a_file_that_holds_another_instance_is_never_sent_and_holds_up_nobody(
+    courier: Courier, job_id: int, archive: Callable[..., Archive]
+) -> None:
+    with courier.database.read() as connection:
+        uids = deliveries.unsent(connection, job_id, "archive")
+    first, second = (courier.files.path_of(uid) for uid in uids[:2])
+    first.write_bytes(second.read_bytes())
+    pacs = archive()
+    assert deliver(job_id, "archive", pacs.peer, courier) == "postponed" and pacs.asked == 0
+
+
+def test_a_fault_nobody_thought_of_puts_one_delivery_off_and_a_database_away_none(
+    courier: Courier, job_id: int, tmp_path: Path
+) -> None:
+    class Faulty(InstanceFiles):
+        fault: Exception = MemoryError()
+
+        def paths_of(self, sop_instance_uids: Sequence[str]) -> list[Path]:
+            raise self.fault
+
+    faulty = replace(courier, files=Faulty(tmp_path / "var"))
+    assert deliver(job_id, "archive", NOBODY, faulty) == "postponed"
+    Faulty.fault = DatabaseAway("gone")
+    with pytest.raises(DatabaseAway):
+        deliver(job_id, "archive", NOBODY, faulty)
 
 
 def test_after_its_days_a_delivery_is_failed_and_never_dropped(courier: Courier, job_id: int) -> None:

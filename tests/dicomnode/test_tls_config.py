@@ -146,3 +146,10 @@ def test_a_process_of_a_running_node_starts_though_the_files_have_become_unfit(f
 def test_callers_without_certificates_are_a_warning(folder: Path) -> None:
     text = NODE.replace('certificate_names = ["ct1.example"]\n', "") + 'client_certificates = "none"\n'
     assert "callers over TLS show no certificate" in load(folder, text).warnings[0]
+
+
+def test_a_peer_as_which_any_certificate_may_call_is_a_warning(folder: Path) -> None:
+    words = "any certificate of our authorities may call as scanner: "
+    assert not any(warning.startswith(words) for warning in load(folder).warnings)
+    text = NODE.replace('certificate_names = ["ct1.example"]\n', "")
+    assert any(warning.startswith(words) for warning in load(folder, text).warnings)

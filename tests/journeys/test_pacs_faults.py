@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from storage.database import Database
-from storage.lanes import get_lane
+from storage.lanes import Lane, get_lane
 from tests.builders_dicom import write_ct_series
 from tests.builders_stream import CountingPacs, Scanner, assert_everything_was_delivered_once
 from tests.peers import RULES_TOML, RunningNode, free_port, storescp, storescu, wait_until
@@ -34,11 +34,16 @@ def states(node: RunningNode, destination: str) -> list[str]:
 def tries(node: RunningNode, destination: str) -> int:
     """How often that destination was tried in vain: deliveries that broke off, and associations never opened."""
     found = [one for job in node.jobs() for one in job["deliveries"] if one["destination"] == destination]
+    return sum(int(one["attempts"]) for one in found) + lane_of(node, destination).failures
+
+
+def lane_of(node: RunningNode, destination: str) -> Lane:
+    """How the destination is served now."""
     database = Database.open(f"sqlite:///{node.folder / 'var' / 'node.sqlite'}")
     with database.read() as connection:
-        never_opened = get_lane(connection, destination).failures
+        lane = get_lane(connection, destination)
     database.close()
-    return sum(int(one["attempts"]) for one in found) + never_opened
+    return lane
 
 
 def test_a_pacs_that_fails_in_every_way_in_turn_holds_up_nobody_and_gets_everything_once_it_is_mended(
@@ -84,8 +89,7 @@ def test_a_pacs_that_is_gone_for_a_while_gets_every_instance_once(
     scanner = Scanner(node.port, tmp_path / "sources").start()
     for _ in range(2):
         counting_pacs.stop()
-        before = tries(node, "pacs")
-        wait_until(lambda before=before: tries(node, "pacs") >= before + 2, what="tries in vain")
+        wait_until(lambda: (lane := lane_of(node, "pacs")).broken and lane.failures >= 2, what="tries in vain")
         held = len(counting_pacs.held)
         counting_pacs.start()
         wait_until(lambda held=held: len(counting_pacs.held) >= held + 8, what="deliveries")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,29 @@ def test_an_adopted_file_is_the_first_to_go_and_the_file_itself_stays(tmp_path: 
     files.adopt(NAMES[0], "m", arrival)
     files.keep(NAMES[1], "m", bytes(600))
     assert kept(files) == [NAMES[1]] and arrival.exists()
+
+
+def test_a_cache_on_a_disk_of_its_own_adopts_too(tmp_path: Path) -> None:
+    second = Path("/dev/shm")
+    if not second.is_dir() or second.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system to put the cache on")
+    arrival = tmp_path / "arrival.dcm"
+    arrival.write_bytes(b"bytes")
+    with tempfile.TemporaryDirectory(dir=second) as other:
+        assert cache(Path(other)).adopt(NAMES[0], "m", arrival).path.read_bytes() == b"bytes"
+    assert arrival.exists()
+
+
+def test_a_copy_that_is_kept_again_while_another_removes_it_is_there_afterwards(tmp_path: Path) -> None:
+    files = cache(tmp_path)
+    old = files.keep(NAMES[0], "m", b"bytes").path
+    with old.open("rb") as going, ThreadPoolExecutor(1) as threads:
+        fcntl.flock(going, fcntl.LOCK_EX)  # as who removes it does
+        again = threads.submit(files.keep, NAMES[0], "m", b"bytes")
+        wait([again], timeout=0.3)
+        old.unlink()
+        fcntl.flock(going, fcntl.LOCK_UN)
+        assert again.result(timeout=60).path.read_bytes() == b"bytes"
 
 
 def test_a_copy_that_is_gone_cannot_be_used(tmp_path: Path) -> None:

@@ -467,3 +467,10 @@ def test_a_buffer_can_be_released_after_it_was_kept(files: InstanceFiles) -> Non
         files.keep_arrival(UID, [received])
     source.truncate(0)  # a BufferError while a view of it lives
     assert source.getvalue() == b""
+
+
+def test_a_new_root_is_durable_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(instance_files, "sync_folder", synced.append)
+    InstanceFiles(tmp_path / "var")
+    assert {tmp_path / "var" / "instances", tmp_path / "var", tmp_path} <= set(synced)

@@ -75,6 +75,17 @@ def test_failures_are_counted_over_breaks_until_the_destination_answers_an_insta
         assert (lanes.get_lane(connection, "pacs").breaks, lanes.get_lane(connection, "pacs").failures) == (3, 0)
 
 
+def test_an_answer_from_before_the_break_lets_no_probe_be_taken_for_one_that_was_made(database: Database) -> None:
+    with database.begin() as connection:
+        lanes.break_lane(connection, "pacs", reason="no further association", next_probe_at=NOW, now=NOW)
+        seen = {lanes.get_lane(connection, "pacs").failures}
+        for number in range(3):
+            lanes.prove_lane(connection, "pacs")  # an association that was open before the break goes on
+            lanes.keep_broken(connection, "pacs", reason="refused", next_probe_at=NOW, now=later(number))
+            seen.add(lanes.get_lane(connection, "pacs").failures)
+        assert len(seen) == 4
+
+
 def test_a_failed_probe_changes_nothing_of_a_lane_that_was_mended_meanwhile(database: Database) -> None:
     with database.begin() as connection:
         job = planned_job(connection)

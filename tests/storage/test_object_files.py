@@ -17,7 +17,7 @@ from storage.file_cache import FileCache
 from storage.instance_files import Kept, file_name
 from storage.object_files import ObjectFiles, ObjectPassports
 from storage.object_store import Bucket, ObjectStore
-from tests.builders_store import S3Server
+from tests.builders_store import S3Server, put_behind_its_back
 from tests.storage.test_instance_files import part10
 
 UID = "1.2.840.113619.2.55.3"
@@ -75,6 +75,34 @@ def test_several_are_fetched_at_once_in_their_order(here: ObjectFiles, there: Ob
     for uid in uids:
         here.keep_derived(uid, part10(uid.encode()))
     assert [path.read_bytes() for path in there.paths_of(uids)] == [part10(uid.encode()) for uid in uids]
+
+
+def test_what_a_job_reads_never_leaves_under_its_hands(here: ObjectFiles) -> None:
+    here.keep_arrival(UID, [part10(b"data")])
+    with pytest.raises(StoreAway, match=UID):  # an arrival goes as soon as it is in the store
+        here.paths_of([UID])
+    here.settle(UID)
+    here.keep_arrival(UID, [part10(b"data")])
+    (path,) = here.paths_of([UID])
+    here.settle(UID)
+    assert path.read_bytes() == part10(b"data") and here.arrivals() == []
+
+
+def test_a_damaged_object_holds_up_no_other_and_its_arrival_stays(here: ObjectFiles, bucket: Bucket) -> None:
+    uids = [f"1.2.{number}" for number in range(5)]
+    for uid in uids:
+        here.keep_arrival(uid, [part10(uid.encode())])
+    here.settle_all(uids)
+    here.remove(uids[:1])
+    key = f"instances/{file_name(uids[0])[:2]}/{file_name(uids[0])}"
+    put_behind_its_back(bucket, key, b"damaged", said=part10(uids[0].encode()))
+    for uid in uids:
+        here.keep_arrival(uid, [part10(uid.encode())])
+    for uid in uids:  # one by one, then together: whichever is looked at first
+        here.settle_all([uids[0], uid])
+    assert [path.name for path in here.arrivals()] == [file_name(uids[0])]
+    with pytest.raises(ObjectUnfit, match="other bytes"):
+        here.paths_of(uids[:1])
 
 
 def test_a_store_that_is_away_loses_nothing_and_reception_goes_on(
@@ -166,6 +194,11 @@ def test_a_derived_instance_made_twice_is_one_object_and_other_bytes_conflict(
     assert there.keep_derived("2.25.1", content) == hashlib.sha256(content).hexdigest()
     with pytest.raises(InstanceConflict):
         there.keep_derived("2.25.1", part10(b"something else"))
+    before = here.places_of("2.25.2")[0]  # from before there was a store: the same is asked of it
+    before.write_bytes(content)
+    with pytest.raises(InstanceConflict):
+        here.keep_derived("2.25.2", part10(b"something else"))
+    assert here.keep_derived("2.25.2", content) == hashlib.sha256(content).hexdigest()
     assert here.path_of("2.25.1").read_bytes() == content
 
 
