@@ -210,7 +210,8 @@ def _name_term(groups: Sequence[str]) -> Term:
     group = next((one for one in groups if one), "")
     if "*" not in group and "?" not in group:
         return Term(group)
-    return Term(group.rstrip("*?^") + "*", wild=True)
+    letters = group.rstrip("*?^")
+    return Term(group if letters == group else letters + "*", wild=True)
 
 
 def _few(terms: list[Term]) -> list[Term]:

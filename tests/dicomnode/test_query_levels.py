@@ -98,6 +98,7 @@ def test_keys_that_a_level_does_not_know_are_ignored_and_that_is_said(
         ({"PatientName": "Müller^H*"}, {"name_key": [Term("muller^h*", wild=True)]}),
         ({"PatientName": "Müller^*"}, {"name_key": [Term("muller*", wild=True)]}),
         ({"PatientName": "*^Hans^?"}, {"name_key": [Term("*^hans*", wild=True)]}),
+        ({"PatientName": "*^Hans"}, {"name_key": [Term("*^hans", wild=True)]}),
         ({"PatientName": "?*"}, {}),
         ({"ModalitiesInStudy": "CT"}, {"modality": [Term("CT")]}),
         ({"PatientName": "SMITH^JOHN"}, {"name_key": [Term("smith^john")]}),
