@@ -6,12 +6,15 @@ import re
 import shutil
 import subprocess
 from configparser import ConfigParser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dicomnode import metrics
+from dicomnode.audit_export import AuditExport
+from dicomnode.config import load_config
 from dicomnode.metrics import Metrics
 from storage.database import Database
 from tests.builders_standing import STANDING
@@ -65,7 +68,11 @@ def test_the_compose_file_keeps_no_secret_and_shows_figures_to_this_machine_only
 def test_every_figure_that_is_described_is_given(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}/node.sqlite")
     database.migrate()
-    given = set(re.findall(r"^# TYPE (\w+)", Metrics(database, STANDING).text().decode(), re.MULTILINE))
+    (tmp_path / "node.toml").write_text('[audit_export]\nhost = "127.0.0.1"\ntransport = "udp"\n')
+    (tmp_path / "rules.toml").write_text("")
+    config = load_config(tmp_path)
+    standing = replace(STANDING, audit_export=AuditExport(lambda: config, database))
+    given = set(re.findall(r"^# TYPE (\w+)", Metrics(database, standing).text().decode(), re.MULTILINE))
     database.close()
     described = set(re.findall(r"`((?:dicomnode|process)_\w+)`", (DOCS / "OPERATIONS.md").read_text()))
     assert described <= given, described - given
