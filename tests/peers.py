@@ -81,7 +81,7 @@ def program(name: str) -> str:
     """The path of a program of another maker: missing it fails in CI and skips elsewhere."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
-        peer_is_missing(f"{name} is not installed (Debian packages dcmtk and orthanc)")
+        peer_is_missing(f"{name} is not installed (Debian packages dcmtk, orthanc and libgdcm-tools)")
     return found
 
 
