@@ -44,6 +44,10 @@ from tests.peers import NODE_AE, PACS_AE, Orthanc, RunningNode, _listens, free_p
 STUDIES, SLICES, RETRIEVED = 33, 300, 300
 BIG, BIG_SERIES = "1.2.826.0.1.9.999", "1.2.826.0.1.9.999.1"
 OURS, ORTHANC, DCMQRSCP = "ours", "Orthanc", "dcmqrscp"
+QRSCP_AE, QRSCP_MOST = "QRSCP", 7_800
+"""dcmqrscp's index ends at 32 MB: it gets the first 26 studies and the one that is retrieved."""
+WARM_UP = 3
+"""Rounds before those that count: our receiving processes import what answers when it is first asked for."""
 QUIET = {**os.environ, "TCP_NODELAY": "1"}
 Milliseconds = float
 
@@ -85,7 +89,7 @@ def questions() -> dict[str, tuple[str, Dataset, int]]:
     return {
         "study by Patient ID": (STUDY_FIND, keys("STUDY", **{**told, "PatientID": "P7"}, PatientName=""), 1),
         "studies by name, Smith*": (STUDY_FIND, keys("STUDY", **told, PatientName="Smith*"), 11),
-        "studies by date, with counts": (STUDY_FIND, keys("STUDY", **by_date), 18),
+        "studies by date, with counts": (STUDY_FIND, keys("STUDY", **by_date), 19),
         "series of a study": (STUDY_FIND, keys("SERIES", **series), 1),
         "images of a series, 300": (STUDY_FIND, keys("IMAGE", **above, **image), SLICES),
     }
@@ -100,7 +104,10 @@ def ask(port: int, title: str, model: str, identifier: Dataset, expected: int) -
         answers = list(dialogue.ask(Ask.FIND, model, identifier))
         took = time.perf_counter() - begun
     found = sum(not one.is_last for one in answers)
-    assert found == expected and answers[-1].status == 0, f"{title}: {found} answers, status 0x{answers[-1].status:04X}"
+    at_least = 1 if title == QRSCP_AE else expected  # it does not hold everything
+    assert at_least <= found <= expected and answers[-1].status == 0, (
+        f"{title}: {found} answers, status 0x{answers[-1].status:04X}"
+    )
     return took * 1000
 
 
@@ -164,13 +171,13 @@ def dcmqrscp(folder: Path, viewer_port: int, files: list[Path]) -> Iterator[tupl
         f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
         f"HostTable BEGIN\nviewer = (VIEWER, 127.0.0.1, {viewer_port})\nHostTable END\n"
         f"VendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\nQRSCP {folder / 'db'} RW (200, 100gb) ANY\nAETable END\n"
+        f"AETable BEGIN\n{QRSCP_AE} {folder / 'db'} RW (200, 100gb) ANY\nAETable END\n"
     )
     process = subprocess.Popen([program("dcmqrscp"), "-c", str(folder / "dcmqrscp.cfg")], env=QUIET)
     try:
         wait_until(lambda: _listens(port), seconds=20, what="dcmqrscp listening")
-        send(port, "QRSCP", files)
-        yield port, "QRSCP"
+        send(port, QRSCP_AE, files[:QRSCP_MOST] + files[-RETRIEVED:])
+        yield port, QRSCP_AE
     finally:
         process.terminate()
         process.wait(30)
@@ -196,10 +203,12 @@ def compare(folder: Path, rounds: int, servers: list[str]) -> dict[str, dict[str
         }
         tasks["C-MOVE, images/s"] = lambda port, title: retrieve(port, title, program("movescu"), "-aem", "VIEWER")
         tasks["C-GET, images/s"] = lambda port, title: retrieve(port, title, "/usr/bin/getscu", "--ignore")
-        for number in track(range(rounds), "measuring"):
+        for number in track(range(-WARM_UP, rounds), "measuring"):
             for what, task in tasks.items():
                 for name in servers[number % len(servers) :] + servers[: number % len(servers)]:
-                    figures.setdefault(what, {}).setdefault(name, []).append(task(*places[name]))
+                    figure = task(*places[name])
+                    if number >= 0:
+                        figures.setdefault(what, {}).setdefault(name, []).append(figure)
     return figures
 
 

@@ -22,6 +22,9 @@ BUFFER_BYTES = 256 << 10
 LONGEST_FORWARDED = 4 << 20
 """Longest data set that is no C-STORE's: it is held in memory. Storage commitment of 20,000 instances needs 3 MB."""
 
+MOST_RESPONSES = 8
+"""C-STORE responses that wait to be read; who asked by C-GET is sent one instance at a time."""
+
 
 class StoreSink(Protocol):
     """Where one data set goes; a fault of its own is remembered, and told as the status."""
@@ -112,6 +115,10 @@ class Messages:
                 self._open_store(self._association, request, str(context.transfer_syntax[0])),
             )
             self._filled = 0
+        elif command.is_store_response and not command.has_data_set:
+            if self._association.store_responses.qsize() >= MOST_RESPONSES:
+                raise PduFault("responses to instances that nobody sent")
+            self._association.store_responses.put(command)
         else:
             self._forwarded = 0 if command.has_data_set else None
             self._to_dimse(context_id, flags, encoded)

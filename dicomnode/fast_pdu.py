@@ -48,6 +48,11 @@ class Command:
         """Whether it is a C-STORE-RQ; raises PduFault when it does not say what it is."""
         return self._number(_COMMAND_FIELD) == _C_STORE_RQ
 
+    @property
+    def is_store_response(self) -> bool:
+        """Whether it is a C-STORE-RSP: the answer to an instance that a C-GET asked for."""
+        return self._number(_COMMAND_FIELD) == _C_STORE_RSP
+
     def store_request(self) -> StoreRequest:
         """The C-STORE-RQ it is; raises PduFault when it is none that could be answered."""
         if not self.has_data_set:

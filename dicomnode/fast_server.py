@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
 from pynetdicom import evt
@@ -19,6 +20,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicomnode.fast_message import OpenStore
+from dicomnode.fast_pdu import Command
 from dicomnode.fast_store import WAKE_S, Deadlines, FastDUL, WakingQueue
 from dicomnode.fast_tls import end_politely, shake_hands
 from dicomnode.tls import in_words, names_of
@@ -30,7 +32,16 @@ BACKLOG = 256
 
 
 class FastSocket(AssociationSocket):  # type: ignore[misc]
-    """A socket that is closed even when its peer was faster."""
+    """A socket that is closed even when its peer was faster, and on which several threads may send."""
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self._sending = threading.RLock()
+
+    def send(self, bytestream: bytes) -> None:
+        """All of it in one piece, or the connection has ended."""
+        with self._sending:
+            super().send(bytestream)
 
     def _shutdown_socket(self) -> None:
         if self.socket is not None:
@@ -70,6 +81,8 @@ class FastAssociation(Association):  # type: ignore[misc]
         self._server = server
         self.certificate_names: frozenset[str] | None = None
         """What the caller's certificate bears; None: it does not call over TLS."""
+        self.store_responses: SimpleQueue[Command] = SimpleQueue()
+        """What the peer answers to the instances that it asked for by C-GET."""
         self.afterwards: deque[Callable[[], None]] = deque()
         """What is to be done on this association once the request that is being answered has its response."""
         over_tls = server.tls is not None

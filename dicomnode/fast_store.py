@@ -128,10 +128,15 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
         return not self._reading and bool(super().idle_timer_expired())
 
     def send_octets(self, octets: bytes) -> None:
-        """Whole PDUs of P-DATA go out as they are, in their turn; returns when the peer took them or is gone.
+        """Whole PDUs of P-DATA go out as they are; returns when the kernel took them or the peer is gone.
 
-        By the thread of this layer: OpenSSL does not let one thread send while another reads.
+        OpenSSL does not let one thread send while another reads: over TLS the thread of this layer sends them.
         """
+        if not self._over_tls:
+            if self.state_machine.current_state == ESTABLISHED:
+                self.socket.send(octets)
+                self._idle_timer.restart()
+            return
         waiting = _Octets(octets)
         self.to_provider_queue.put(waiting)
         while self.is_alive() and not waiting.sent.wait(WAKE_S):

@@ -22,6 +22,7 @@ from dicomnode.query_retrieve_scp import QueryRetrieve
 from dicomnode.service import Means
 from dicomnode.stores import Stores
 from tests.builders_receive import Station
+from tests.builders_tls import Authority
 from tests.peers import program
 
 PATIENT_FIND, PATIENT_MOVE, PATIENT_GET = (f"1.2.840.10008.5.1.4.1.2.1.{last}" for last in "123")
@@ -48,7 +49,14 @@ class Archive:
     """A node's stores with a receiver that answers queries; what it tells the audit is in `station.told`."""
 
     def __init__(
-        self, folder: Path, *, port: int = 1, pacs_port: int = 1, more: str = "", receive_path: str = "fast"
+        self,
+        folder: Path,
+        *,
+        port: int = 1,
+        pacs_port: int = 1,
+        more: str = "",
+        receive_path: str = "fast",
+        authority: Authority | None = None,
     ) -> None:
         """port, pacs_port: where viewer and pacs listen; more: keys of the viewer."""
         config = folder / "config"
@@ -62,7 +70,11 @@ class Archive:
         told: list[tuple[str, str, Mapping[str, Any]]] = []
         means = Means(lambda: self.config, self.database, self.stores.files, lambda *happening: told.append(happening))
         self.station = Station(
-            self.stores.files, peers=self.config.peers, services=(QueryRetrieve(means),), receive_path=receive_path
+            self.stores.files,
+            peers=self.config.peers,
+            services=(QueryRetrieve(means),),
+            receive_path=receive_path,
+            authority=authority,
         )
         self.told = told
         self.port = self.station.port

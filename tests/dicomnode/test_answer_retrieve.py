@@ -14,6 +14,7 @@ from pynetdicom.sop_class import CTImageStorage
 
 from dicomnode.answer_retrieve import Progress, destination_of
 from dicomnode.peer import Peer
+from dicomnode.tls import client_context
 from storage.ledger import LedgerState
 from tests.builders_dicom import write_ct_series
 from tests.builders_query import (
@@ -28,6 +29,7 @@ from tests.builders_query import (
     statuses,
 )
 from tests.builders_receive import encoded_data_set
+from tests.builders_tls import Authority, peer_over_tls
 from tests.peers import free_port, program, storescp
 
 SMALL = {"rows": 16, "columns": 16}
@@ -213,6 +215,7 @@ def test_what_the_destination_does_not_take_as_it_is_stored_is_recoded_without_l
 def get(opened: Archive, level: str = "STUDY", *, model: str = STUDY_GET, **asked: Any) -> tuple[Any, dict[str, bytes]]:
     """The last status of a C-GET and the data sets that came."""
     syntaxes = asked.pop("syntaxes", [ExplicitVRLittleEndian])
+    port, tls = asked.pop("over", (opened.port, None))
     kept: dict[str, bytes] = {}
 
     def keep(event: Any) -> int:
@@ -224,8 +227,14 @@ def get(opened: Archive, level: str = "STUDY", *, model: str = STUDY_GET, **aske
     entity.add_requested_context(model)
     wishes = [build_role(CTImageStorage, scp_role=True)]
     association = entity.associate(
-        "127.0.0.1", opened.port, ae_title="DICOMNODE", ext_neg=wishes, evt_handlers=[(evt.EVT_C_STORE, keep)]
+        "127.0.0.1",
+        port,
+        ae_title="DICOMNODE",
+        ext_neg=wishes,
+        evt_handlers=[(evt.EVT_C_STORE, keep)],
+        tls_args=tls,
     )
+    assert association.is_established
     answers = list(association.send_c_get(keys(level, **asked), model))
     association.release()
     return answers[-1][0], kept
@@ -241,6 +250,17 @@ def test_what_is_got_is_what_was_received_byte_for_byte(tmp_path: Path, path: st
         assert numbers(status) == (0x0000, 4, 0, 0) and kept == everything
         status, kept = get(opened, "PATIENT", model=PATIENT_GET, PatientID="P1")
         assert numbers(status) == (0x0000, 4, 0, 0) and kept == everything
+
+
+def test_what_is_got_over_tls_is_the_same(tmp_path: Path, authority: Authority) -> None:
+    with archive(tmp_path, authority=authority) as opened:
+        more: dict[str, Any] = {"study_instance_uid": "1.2.1", "rows": 512, "columns": 512}
+        files = opened.keep(write_ct_series(tmp_path / "ct", slices=3, **more))
+        tls_port = opened.station.tls_port
+        context = client_context(authority.certified("scanner").identity, peer_over_tls(tls_port))
+        status, kept = get(opened, StudyInstanceUID="1.2.1", over=(tls_port, (context, "localhost")))
+    assert numbers(status) == (0x0000, 3, 0, 0)
+    assert kept == {uid_of(file): encoded_data_set(file) for file in files}
 
 
 def test_what_the_caller_of_a_get_takes_otherwise_than_it_is_stored_is_recoded(tmp_path: Path) -> None:

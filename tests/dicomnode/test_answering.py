@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
+from dicomnode.fast_message import MOST_RESPONSES
+from dicomnode.fast_pdu import StoreRequest, store_response
 from tests.builders_dicom import write_ct_series
 from tests.builders_query import STUDY_FIND, archive, dcmtk, find, keys, statuses
+from tests.builders_receive import RawPeer
 
 
 @pytest.mark.parametrize("path", ["fast", "plain"])
@@ -57,3 +60,12 @@ def test_an_association_on_which_much_was_asked_is_not_idle_at_its_end(tmp_path:
             assert [one.Status for one, _ in association.send_c_find(keys("STUDY", PatientID=""), STUDY_FIND)] == [0]
         association.release()
         assert association.is_released
+
+
+def test_responses_that_nobody_asked_for_end_the_association_and_no_other(tmp_path: Path) -> None:
+    response = store_response(1, StoreRequest(7, "1.2.840.10008.5.1.4.1.1.2", "1.2.3"), 0)
+    with archive(tmp_path) as opened:
+        with RawPeer(opened.port) as peer:
+            peer.send(response * (MOST_RESPONSES + 1))
+            assert peer.ends() == 0x07
+        assert find(opened.port, keys("STUDY", StudyInstanceUID=""))[1].Status == 0x0000
