@@ -1,8 +1,9 @@
 # Two commands for everyone: `make demo` and `make test`. Each makes .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-# At most four tests at once, one a core; `.venv/bin/pytest tests/some_test.py` runs one file as ever.
-SIDE_BY_SIDE := -n logical --maxprocesses=4 --dist worksteal
+# Two tests more at once than there are cores, for half of the time a test waits for a process; at most six.
+# `.venv/bin/pytest tests/some_test.py` runs one file as ever.
+SIDE_BY_SIDE := -n $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() + 2, 6))") --dist worksteal
 
 .PHONY: demo test check format clean
 
