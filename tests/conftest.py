@@ -17,8 +17,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several tests at once: each counts wi
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Journeys first: what takes long must not begin last."""
-    items.sort(key=lambda item: "journeys" not in item.path.parts)
+    """Journeys first, as many in the share of each worker: what takes long must not begin last, nor all on one."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    journeys = [item for item in items if "journeys" in item.path.parts]
+    others = [item for item in items if "journeys" not in item.path.parts]
+    share = -(-len(others) // workers)
+    items[:] = [
+        item
+        for place in range(workers)
+        for item in (*journeys[place::workers], *others[place * share : (place + 1) * share])
+    ]
 
 
 @pytest.fixture(scope="session")

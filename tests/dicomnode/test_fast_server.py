@@ -62,10 +62,15 @@ def test_two_hundred_associations_at_once_are_served_and_cost_next_to_nothing_wh
             return peer.read_status()
 
         assert set(pool.map(store, peers, range(MANY))) == {0x0000}
-        before = context_switches()
-        time.sleep(2.0)
-        # 400 sleeping threads; with naps of 1 ms they would be woken 800,000 times
-        assert context_switches() - before < 5_000
+
+        def switches_in_2_s() -> int:
+            before = context_switches()
+            time.sleep(2.0)
+            return context_switches() - before
+
+        # 400 sleeping threads; with naps of 1 ms they would be woken 800,000 times, in every one of the five looks. On a
+        # busy machine what was begun by the stores is still being done at the first.
+        assert any(switches_in_2_s() < 5_000 for _ in range(5))
     assert len(station.files.arrivals()) == MANY
 
 
