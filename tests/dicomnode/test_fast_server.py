@@ -68,8 +68,8 @@ def test_two_hundred_associations_at_once_are_served_and_cost_next_to_nothing_wh
             time.sleep(2.0)
             return context_switches() - before
 
-        # 400 sleeping threads; with naps of 1 ms they would be woken 800,000 times, in every one of the five looks. On a
-        # busy machine what was begun by the stores is still being done at the first.
+        # 400 sleeping threads; with naps of 1 ms they would be woken 800,000 times, in every one of the five looks.
+        # On a busy machine what was begun by the stores is still being done at the first.
         assert any(switches_in_2_s() < 5_000 for _ in range(5))
     assert len(station.files.arrivals()) == MANY
 
