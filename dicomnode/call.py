@@ -26,6 +26,10 @@ from dicomnode.peer import Peer
 from dicomnode.tls import TlsIdentity, client_context, in_words
 from dicomnode.wire import Closed, Wire
 
+BY_USER = b"\x01"
+"""Source of a rejection: the application itself, because of titles mostly (PS3.8 Table 9-21)."""
+HUNG_UP = "does it listen for DICOM there, with or without TLS as `tls` of the peer says, and does it know our address?"
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -74,15 +78,17 @@ def call_peer(
             longest_fragment(agreed.maximum_length)
             return Call(wire, agreed, where)
         why = f"answered the association request with a PDU of type 0x{kind:02X}"
+        known = f"check there that our AE title {ae_title} and our address are known, here that its AE title is right"
         if kind == ASSOCIATE_RJ:
-            why = f"refused the association: {rejection(body)}"
+            by_its_settings = body[2:3] == BY_USER
+            why = f"refused the association: {rejection(body)}; {known if by_its_settings else 'look at its log'}"
         elif kind == ABORT:
-            why = f"aborted the association while it was negotiated ({abort(body)})"
+            why = f"aborted the association while it was negotiated ({abort(body)}); {known}"
         fault: Exception | None = None
     except TimeoutError as silence:
         why, fault = f"did not answer the association request within {patience.negotiation_s:g} s", silence
     except OSError as lost:
-        why, fault = f"{ending(lost)} when it was asked for an association", lost
+        why, fault = f"{ending(lost)} when it was asked for an association; {HUNG_UP}", lost
     except PduFault as wrong:
         why, fault = f"answered the association request with {wrong}", wrong
     with contextlib.suppress(OSError):

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from io import BytesIO
-from typing import NoReturn
 
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
+from dicomnode.association import OpenedAssociation
 from dicomnode.call import Call, Patience, call_peer, ending
 from dicomnode.errors import AssociationBroken, PeerRejected
 from dicomnode.fast_message import StoreSink
@@ -29,27 +29,19 @@ from dicomnode.fast_pdu import (
     StoreRequest,
     cancel_request,
     cut,
-    longest_fragment,
     query_request,
     read_command,
     store_response,
 )
-from dicomnode.negotiation import (
-    ABORT,
-    ABORT_BY_US,
-    LONGEST_TO_US,
-    RELEASE_REQUEST,
-    RELEASE_RESPONSE,
-    RELEASE_RQ,
-    Offer,
-    abort,
-)
+from dicomnode.negotiation import LONGEST_TO_US, Offer
 from dicomnode.peer import Peer
+from dicomnode.question import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from dicomnode.tls import TlsIdentity
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 LONGEST_IDENTIFIER = 1 << 20
 """Bytes of one answer's data set; those of PACS are some hundred."""
+SERVICE = {STUDY_ROOT_FIND: "C-FIND", STUDY_ROOT_MOVE: "C-MOVE", STUDY_ROOT_GET: "C-GET"}
 PENDING = frozenset({0xFF00, 0xFF01})
 _REMAINING, _COMPLETED, _FAILED, _WARNING = 0x1020, 0x1021, 0x1022, 0x1023
 
@@ -83,16 +75,17 @@ OpenStore = Callable[[StoreRequest, str], StoreSink]
 """(request, transfer syntax UID) -> where the instance goes that a C-GET brings."""
 
 
-class Dialogue:
-    """One association for questions, for one thread. After a fault it is aborted."""
+class Dialogue(OpenedAssociation):
+    """One association for questions."""
 
-    def __init__(self, call: Call, *, patience: Patience) -> None:
-        self.where, self.contexts = call.where, call.agreed.contexts
+    def __init__(self, call: Call, *, ae_title: str, patience: Patience) -> None:
+        """ae_title: by which the peer knows us, or does not."""
+        super().__init__(call, patience=patience)
         self._syntaxes = {number: offer[1] for offer, number in call.agreed.contexts.items()}
-        self._wire, self._patience = call.wire, patience
-        self._longest = longest_fragment(call.agreed.maximum_length)
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
-        self._message_id, self._context_id, self._is_open = 0, 0, True
+        self._context_id = 0
+        # Nearly always the reason why a peer hangs up on a question: Orthanc, for one, aborts without a word.
+        self._advice = f"check that it knows our AE title {ae_title} and our address and lets us ask; look at its log"
 
     @classmethod
     def open(
@@ -113,10 +106,13 @@ class Dialogue:
         offers = frozenset({(model, EXPLICIT), (model, IMPLICIT)}) | takes
         roles = frozenset(sop_class_uid for sop_class_uid, _ in takes)
         call = call_peer(peer, ae_title=ae_title, offers=offers, identity=identity, patience=patience, takes=roles)
-        dialogue = cls(call, patience=patience)
+        dialogue = cls(call, ae_title=ae_title, patience=patience)
         if not {(model, EXPLICIT), (model, IMPLICIT)} & call.agreed.contexts.keys():
-            dialogue.close()
-            raise PeerRejected(f"{dialogue.where} does not offer this query/retrieve service; look at its settings")
+            dialogue.release()
+            raise PeerRejected(
+                f"{dialogue.where} does not offer {SERVICE.get(model, 'this query/retrieve service')}; "
+                f"look at what its settings allow our AE title {ae_title}"
+            )
         return dialogue
 
     def __enter__(self) -> Dialogue:
@@ -124,7 +120,7 @@ class Dialogue:
 
     def __exit__(self, kind: object, fault: object, at: object) -> None:
         if kind is None:
-            self.close()
+            self.release()
         else:
             self.abort()
 
@@ -142,9 +138,8 @@ class Dialogue:
         Raises AssociationBroken when there is no answer in time or it cannot be understood.
         """
         syntax = EXPLICIT if (model, EXPLICIT) in self.contexts else IMPLICIT
-        context_id = self.contexts[model, syntax]
-        self._message_id, self._context_id = self._message_id % 0xFFFF + 1, context_id
-        request = query_request(self._message_id, model, field=what, destination=destination)
+        self._context_id = context_id = self.contexts[model, syntax]
+        request = query_request(self._next_id(), model, field=what, destination=destination)
         encoded = encode(identifier, is_implicit=syntax == IMPLICIT)
         name = f"C-{what.name}"
         with self._faults(name):
@@ -152,7 +147,7 @@ class Dialogue:
             self._wire.send(parts + cut(encoded, context_id=context_id, flags=IS_LAST, longest=self._longest))
         while True:
             with self._faults(name):
-                answer = self._answer(read_command(request), store)
+                answer = self._answer(read_command(request), store, name)
             yield answer
             if answer.is_last:
                 return
@@ -165,34 +160,17 @@ class Dialogue:
                 cut(request, context_id=self._context_id, flags=IS_COMMAND | IS_LAST, longest=self._longest)
             )
 
-    def close(self) -> None:
-        """Released in order; a peer that does not answer in time is left."""
-        if self._is_open:
-            self._is_open = False
-            with contextlib.suppress(OSError, PduFault):
-                self._wire.send([RELEASE_REQUEST])
-                self._wire.read_pdu(longest=LONGEST_TO_US, within_s=self._patience.release_s)
-        self._wire.close()
-
-    def abort(self) -> None:
-        """Ended at once; harmless when it has ended."""
-        if self._is_open:
-            self._is_open = False
-            with contextlib.suppress(OSError):
-                self._wire.send_last(ABORT_BY_US)
-        self._wire.close()
-
-    def _answer(self, request: Command, store: OpenStore | None) -> Answer:
+    def _answer(self, request: Command, store: OpenStore | None, name: str) -> Answer:
         """The next answer; instances that come before it are taken and answered."""
         while True:
-            number, command, data_set = self._message(store)
+            number, command, data_set = self._message(store, name)
             if data_set is None:
                 continue  # an instance, answered already
             identifier = decode(data_set, is_implicit=self._syntaxes[number] == IMPLICIT) if data_set else None
             counts = (command.count(element) for element in (_REMAINING, _COMPLETED, _FAILED, _WARNING))
             return Answer(command.answered_by(request), identifier, *counts)
 
-    def _message(self, store: OpenStore | None) -> tuple[int, Command, bytes | None]:
+    def _message(self, store: OpenStore | None, name: str) -> tuple[int, Command, bytes | None]:
         """Presentation context, command and data set of the next message; None as data set: it was an instance."""
         encoded, data_set = bytearray(), bytearray()
         command: Command | None = None
@@ -200,7 +178,7 @@ class Dialogue:
         whole = False
         try:
             while True:
-                number, flags, piece = self._fragment()
+                number, flags, piece = self._fragment(name)
                 if bool(flags & IS_COMMAND) != (command is None):
                     raise PduFault("fragments of command and data set in the wrong order")
                 if command is None:
@@ -231,27 +209,17 @@ class Dialogue:
             if sink is not None and not whole:
                 sink.drop()
 
-    def _fragment(self) -> tuple[int, int, memoryview]:
+    def _fragment(self, name: str) -> tuple[int, int, memoryview]:
         """Presentation context, flags and content of the next fragment."""
         while not self._fragments:
             kind, body = self._wire.read_pdu(longest=LONGEST_TO_US, within_s=self._patience.answer_s)
             if kind != P_DATA_TF:
-                self._ended(kind, body)
+                self._ended(kind, body, name)
             self._fragments.extend(_cut_up(body))
         number, flags, piece = self._fragments.popleft()
         if number not in self._syntaxes:
             raise PduFault(f"a fragment of presentation context {number}, which was not agreed on")
         return number, flags, piece
-
-    def _ended(self, kind: int, body: bytes) -> NoReturn:
-        if kind == ABORT:
-            raise PduFault(f"an A-ABORT ({abort(body)})")
-        if kind == RELEASE_RQ:
-            with contextlib.suppress(OSError):
-                self._wire.send([RELEASE_RESPONSE])
-            self._is_open = False
-            raise PduFault("a request to release the association")
-        raise PduFault(f"a PDU of type 0x{kind:02X}")
 
     @contextlib.contextmanager
     def _faults(self, name: str) -> Iterator[None]:
@@ -260,14 +228,18 @@ class Dialogue:
             yield
         except TimeoutError as fault:
             self.abort()
-            silence = f"did not answer {name} within {self._patience.answer_s:g} s"
+            silence = f"did not answer {name} within {self._patience.answer_s:g} s; look at its log"
             raise AssociationBroken(f"{self.where} {silence}") from fault
         except PduFault as fault:
             self.abort()
             raise AssociationBroken(f"{self.where} answered {name} with {fault}") from fault
         except OSError as fault:
             self.abort()
-            raise AssociationBroken(f"{self.where} {ending(fault)} before it answered {name}") from fault
+            broke = f"{self.where} {ending(fault)} before it answered {name}"
+            raise AssociationBroken(f"{broke}; {self._advice}") from fault
+        except AssociationBroken as fault:
+            self.abort()
+            raise AssociationBroken(f"{fault}; {self._advice}") from fault
         except BaseException:
             self.abort()
             raise

@@ -74,7 +74,10 @@ class Finder:
     def __init__(
         self, peer: Peer, *, ae_title: str, identity: TlsIdentity | None = None, patience: Patience | None = None
     ) -> None:
-        """Raises PeerUnreachable when there is no association, PeerRejected when the peer answers no questions."""
+        """Raises PeerUnreachable when there is no association, PeerRejected when the peer answers no questions.
+
+        After a fault the next question opens a new association: one series that the peer stumbles over is not all.
+        """
         self.peer = peer
         self._open = partial(
             Dialogue.open, peer, STUDY_ROOT_FIND, ae_title=ae_title, identity=identity, patience=patience
@@ -133,8 +136,8 @@ class Finder:
         above: Values | None = None,
     ) -> list[dict[str, Any]]:
         """The answers that are wanted; above: what an answer means that leaves the keys of higher levels out."""
-        if time.monotonic() - self._used_at > IDLE_S:
-            self._dialogue.close()
+        if not self._dialogue.is_open or time.monotonic() - self._used_at > IDLE_S:
+            self._dialogue.release()
             self._dialogue = self._open()
         found: list[dict[str, Any]] = []
         answered, stopped = 0, False

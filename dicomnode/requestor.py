@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from typing import NoReturn
 
+from dicomnode.association import OpenedAssociation
 from dicomnode.call import Call, Patience, call_peer, ending
 from dicomnode.errors import AssociationBroken, PeerRejected
 from dicomnode.fast_pdu import (
@@ -19,21 +19,10 @@ from dicomnode.fast_pdu import (
     PduFault,
     cut,
     echo_request,
-    longest_fragment,
     read_command,
     store_request,
 )
-from dicomnode.negotiation import (
-    ABORT,
-    ABORT_BY_US,
-    LONGEST_TO_US,
-    RELEASE_REQUEST,
-    RELEASE_RESPONSE,
-    RELEASE_RP,
-    RELEASE_RQ,
-    Offer,
-    abort,
-)
+from dicomnode.negotiation import ABORT, LONGEST_TO_US, Offer
 from dicomnode.part10 import DataSet
 from dicomnode.peer import Peer
 from dicomnode.tls import TlsIdentity
@@ -42,16 +31,12 @@ from dicomnode.wire import Part
 VERIFICATION_OFFER = ("1.2.840.10008.1.1", "1.2.840.10008.1.2")
 
 
-class OutgoingAssociation:
-    """One association, for one thread at a time. After a fault it is aborted and `is_open` no more."""
+class OutgoingAssociation(OpenedAssociation):
+    """One association to store over."""
 
     def __init__(self, call: Call, *, offers: frozenset[Offer], patience: Patience) -> None:
-        self.where, self.contexts = call.where, call.agreed.contexts
-        """contexts: the offers that the peer took -> their presentation contexts."""
-        self.offers, self.is_open, self.answered = offers, True, 0
-        self._wire, self._patience = call.wire, patience
-        self._longest = longest_fragment(call.agreed.maximum_length)
-        self._message_id = 0
+        super().__init__(call, patience=patience)
+        self.offers, self.answered = offers, 0
         self.originator: tuple[str, int] | None = None
         """AE title and message ID of the C-MOVE for which is stored."""
 
@@ -98,34 +83,6 @@ class OutgoingAssociation:
     def echo(self) -> int:
         """The status of C-ECHO. Raises AssociationBroken when there is no answer."""
         return self._ask(echo_request(self._next_id()), self.contexts[VERIFICATION_OFFER], None, "C-ECHO", None)
-
-    def release(self) -> None:
-        """Ended in order (PS3.8 7.2); a peer that does not answer in time is left."""
-        if not self.is_open:
-            return
-        self.is_open = False
-        ends_at = time.monotonic() + self._patience.release_s
-        with contextlib.suppress(OSError, PduFault):
-            self._wire.send([RELEASE_REQUEST])
-            while (left_s := ends_at - time.monotonic()) > 0:
-                kind, _ = self._wire.read_pdu(longest=LONGEST_TO_US, within_s=left_s)
-                if kind == RELEASE_RQ:  # both ask at once (PS3.8 7.2.2.7)
-                    self._wire.send([RELEASE_RESPONSE])
-                elif kind in (RELEASE_RP, ABORT):
-                    break
-        self._wire.close()
-
-    def abort(self) -> None:
-        """Ended at once; harmless when it has ended."""
-        if self.is_open:
-            self.is_open = False
-            with contextlib.suppress(OSError):
-                self._wire.send_last(ABORT_BY_US)
-        self._wire.close()
-
-    def _next_id(self) -> int:
-        self._message_id = self._message_id % 0xFFFF + 1
-        return self._message_id
 
     def _ask(
         self,
@@ -179,7 +136,7 @@ class OutgoingAssociation:
             while kind == P_DATA_TF:
                 kind, body = self._wire.read_pdu(longest=LONGEST_TO_US, within_s=ends_at - time.monotonic())
             if kind == ABORT:
-                raise AssociationBroken(f"{self.where} aborted the association at {what} ({abort(body)})")
+                self._ended(kind, body, what)
 
     def _read_status(self, request: Command, what: str) -> int:
         """The status of the response: however many fragments and PDUs it comes in."""
@@ -200,16 +157,6 @@ class OutgoingAssociation:
             raise AssociationBroken(f"{self.where} {ending(fault)} before it answered {what}") from fault
         except PduFault as fault:
             raise AssociationBroken(f"{self.where} answered {what} with {fault}") from fault
-
-    def _ended(self, kind: int, body: bytes, what: str) -> NoReturn:
-        if kind == ABORT:
-            raise AssociationBroken(f"{self.where} aborted the association at {what} ({abort(body)})")
-        if kind == RELEASE_RQ:
-            with contextlib.suppress(OSError):
-                self._wire.send([RELEASE_RESPONSE])
-            self.is_open = False
-            raise AssociationBroken(f"{self.where} asked to release the association before it answered {what}")
-        raise PduFault(f"a PDU of type 0x{kind:02X}")
 
 
 def _gathered(body: bytes, encoded: bytearray) -> bool:

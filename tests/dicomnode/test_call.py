@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -48,6 +51,30 @@ def test_a_maximum_length_that_no_fragment_fits_is_no_association() -> None:
 def test_no_association_says_how_it_was_refused(welcome: bytes, words: str) -> None:
     with ScriptedPeer(welcome=welcome) as pacs, pytest.raises(NoAssociation, match=f"PACS at 127.*{words}"):
         call_peer(pacs.peer, ae_title="DICOMNODE", offers=CT, identity=None, patience=HASTY)
+
+
+@pytest.mark.parametrize(
+    ("welcome", "advice"),
+    [
+        (b"\x03\0\0\0\0\x04\0\x01\x01\x03", "check there that our AE title DICOMNODE and our address are known"),
+        (b"\x03\0\0\0\0\x04\0\x01\x01\x07", "here that its AE title is right"),
+        (b"\x03\0\0\0\0\x04\0\x02\x03\x01", "temporary congestion; look at its log"),
+        (ABORT_PDU, "our AE title DICOMNODE"),
+    ],
+)
+def test_no_association_says_what_to_look_at(welcome: bytes, advice: str) -> None:
+    with ScriptedPeer(welcome=welcome) as pacs, pytest.raises(NoAssociation, match=advice):
+        call_peer(pacs.peer, ae_title="DICOMNODE", offers=CT, identity=None, patience=HASTY)
+
+
+def test_a_peer_that_hangs_up_at_once_is_told_apart_from_one_that_refuses() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        other = threading.Thread(target=lambda: listener.accept()[0].close())
+        other.start()
+        peer = Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=listener.getsockname()[1])
+        with pytest.raises(NoAssociation, match=r"closed the connection .* with or without TLS"):
+            call_peer(peer, ae_title="DICOMNODE", offers=CT, identity=None, patience=HASTY)
+        other.join(10)
 
 
 def test_nobody_there_is_said_so() -> None:

@@ -12,7 +12,7 @@ from dicomnode.errors import AssociationBroken, PeerRejected
 from dicomnode.fast_pdu import PduFault
 from dicomnode.question import STUDY_ROOT_FIND, Question, study_identifier
 from tests.builders_receive import element, fragment, p_data
-from tests.builders_requestor import ABORT_PDU, HASTY, Heard, ScriptedPeer
+from tests.builders_requestor import ABORT_PDU, HANG_UP, HASTY, Heard, ScriptedPeer
 
 
 def found(patient: str) -> bytes:
@@ -81,8 +81,9 @@ def test_counts_of_sub_operations_are_read_where_the_peer_gives_them() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda heard: [ABORT_PDU], "A-ABORT"),
+        (lambda heard: [ABORT_PDU], "aborted the association at C-FIND .*knows our AE title DICOMNODE and our address"),
         (lambda heard: [b"\x05\0\0\0\0\x04\0\0\0\0"], "release"),
+        (lambda heard: HANG_UP, "closed the connection before it answered C-FIND; check that it knows our AE title"),
         (lambda heard: [b""], "did not answer C-FIND within"),
         (lambda heard: [p_data(fragment(3, heard.response(message_id=99), context_id=heard.context_id))], "99"),
         (lambda heard: [p_data(fragment(3, heard.response(), context_id=77))], "not agreed on"),
@@ -90,7 +91,17 @@ def test_counts_of_sub_operations_are_read_where_the_peer_gives_them() -> None:
         (lambda heard: [p_data(b"\0\0\0\x09" + b"\x01\x03")], "longer than its PDU"),
         (lambda heard: [p_data(fragment(1, bytes(16000), context_id=heard.context_id))] * 5, "command set of more"),
     ],
-    ids=["abort", "release", "silence", "other message", "other context", "order", "lying length", "endless"],
+    ids=[
+        "abort",
+        "release",
+        "hangs up",
+        "silence",
+        "other message",
+        "other context",
+        "order",
+        "lying length",
+        "endless",
+    ],
 )
 def test_what_is_no_answer_ends_the_association_in_words(answer: Callable[[Heard], list[bytes]], words: str) -> None:
     with ScriptedPeer(answer) as scripted, pytest.raises(AssociationBroken, match=words):
@@ -107,7 +118,10 @@ def test_an_identifier_without_end_is_not_taken_into_memory() -> None:
 
 
 def test_a_peer_without_the_service_is_told_apart_from_one_that_is_away() -> None:
-    with ScriptedPeer(refused=lambda syntax: True) as scripted, pytest.raises(PeerRejected, match="does not offer"):
+    with (
+        ScriptedPeer(refused=lambda syntax: True) as scripted,
+        pytest.raises(PeerRejected, match="does not offer C-FIND.*DICOMNODE"),
+    ):
         ask(scripted)
 
 

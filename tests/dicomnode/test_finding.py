@@ -13,7 +13,7 @@ from dicomnode.finding import Finder
 from dicomnode.peer import Peer
 from dicomnode.question import Question
 from tests.builders_dicom import write_ct_series, write_pet_series
-from tests.builders_requestor import HASTY, Heard, ScriptedPeer
+from tests.builders_requestor import HANG_UP, HASTY, Heard, ScriptedPeer
 from tests.builders_retrieve import OURS, as_peer, dcmqrscp, give, introduce
 from tests.peers import Orthanc, free_port
 
@@ -121,6 +121,22 @@ def test_a_peer_that_breaks_off_between_two_answers_is_a_fault_and_not_an_answer
         Finder(scripted.peer, ae_title=OURS, patience=HASTY) as finder,
     ):
         finder.studies(Question())
+
+
+def test_after_a_fault_the_next_question_is_asked_over_a_new_association() -> None:
+    asked: list[Heard] = []
+
+    def hangs_up_once(heard: Heard) -> list[bytes]:
+        asked.append(heard)
+        return HANG_UP if len(asked) == 1 else heard.done()
+
+    with (
+        ScriptedPeer(hangs_up_once) as scripted,
+        Finder(scripted.peer, ae_title=OURS, patience=HASTY) as finder,
+    ):
+        with pytest.raises(AssociationBroken):
+            finder.studies(Question())
+        assert finder.studies(Question()) == [] and scripted.associations == 2
 
 
 @pytest.mark.parametrize(
