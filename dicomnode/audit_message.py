@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
+from enum import Enum
 from ipaddress import ip_address
 from xml.etree import ElementTree as Xml
 
@@ -37,13 +38,24 @@ from storage.audit_spool import Waiting, uid_of
 
 LONGEST_VALUE = 1000
 """Characters of one detail; what is longer stays in the audit and is found there by the row's number."""
+LONGEST_NAME, LONGEST_LEVEL = 64, 16
+"""Characters of whatever stands in a message that is as short as can be."""
 SERVER_PROCESS = "4"
 """AuditSourceTypeCode (PS3.15 A.5.1.2.1)."""
 PERSON, SYSTEM_OBJECT = "1", "2"
 PATIENT_ROLE, REPORT_ROLE, SECURITY_RESOURCE_ROLE = "1", "3", "13"
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
+_OBJECT = "ParticipantObjectIdentification"
 _SAID_ELSEWHERE = frozenset(("derived_series_instance_uid", "study_instance_uid", "series_instance_uid"))
+
+
+class Fullness(Enum):
+    """How much a message says, from all to the least that the schema and the standard want."""
+
+    WHOLE = "all"
+    WITHOUT_DETAILS = "what the standard asks for"
+    BARE = "of that, one study, and every value cut short"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +73,18 @@ class Reporter:
 def audit_message(row: Waiting, reporter: Reporter, *, longest: int) -> bytes:
     """The message, ASCII; the same row gives the same message while peers and catalogue stay. longest: in bytes.
 
-    What would make it longer, our own details, is left out: they are in the audit, and the message says which row.
+    What would make it longer is left out: our own details, then what others chose the length of. It is in the audit,
+    and the message says which row.
     """
-    whole = _rendered(row, reporter, with_details=True)
-    return whole if len(whole) <= longest else _rendered(row, reporter, with_details=False)
+    octets = b""
+    for fullness in Fullness:
+        octets = _rendered(row, reporter, fullness)
+        if len(octets) <= longest:
+            break
+    return octets
 
 
-def _rendered(row: Waiting, reporter: Reporter, *, with_details: bool) -> bytes:
+def _rendered(row: Waiting, reporter: Reporter, fullness: Fullness) -> bytes:
     kind = kind_of(row.entry)
     message = Xml.Element("AuditMessage")
     _add_event(message, row, kind)
@@ -79,12 +96,14 @@ def _rendered(row: Waiting, reporter: Reporter, *, with_details: bool) -> bytes:
     if kind.event == SECURITY_ALERT:
         _add_alert(message, row, reporter)
     if kind.event == QUERY:
-        _add_query(message, row)
+        _add_query(message, row, with_keys=fullness is not Fullness.BARE)
     else:
         _add_studies(message, row)
     if row.patient_id:
         _add_object(message, row.patient_id, PATIENT_NUMBER, kind=PERSON, role=PATIENT_ROLE, name="")
-    _add_row(message, row, reporter, with_details=with_details)
+    _add_row(message, row, reporter, with_details=fullness is Fullness.WHOLE)
+    if fullness is Fullness.BARE:
+        _cut(message)
     octets: bytes = Xml.tostring(message, encoding="us-ascii")
     return b'<?xml version="1.0" encoding="UTF-8"?>' + octets
 
@@ -204,11 +223,13 @@ def _add_alert(message: Xml.Element, row: Waiting, reporter: Reporter) -> None:
     _add_detail(subject, "Alert Description", _reason(row) or row.entry.event)
 
 
-def _add_query(message: Xml.Element, row: Waiting) -> None:
-    """What was queried, by its SOP class, and the query (PS3.15 A.5.3.10)."""
+def _add_query(message: Xml.Element, row: Waiting, *, with_keys: bool) -> None:
+    """What was queried, by its SOP class, and the query (PS3.15 A.5.3.10), or no more of it than its level."""
     details = row.entry.details
     asked = _add_object(message, sop_class_of(details), SOP_CLASS_UID, kind=SYSTEM_OBJECT, role=REPORT_ROLE, name=None)
-    Xml.SubElement(asked, "ParticipantObjectQuery").text = base64.b64encode(query_of(details)).decode("ascii")
+    Xml.SubElement(asked, "ParticipantObjectQuery").text = base64.b64encode(
+        query_of(details if with_keys else {"level": str(details.get("level", ""))[:LONGEST_LEVEL]})
+    ).decode("ascii")
     _add_detail(asked, "TransferSyntax", TRANSFER_SYNTAX_UID)
 
 
@@ -259,13 +280,34 @@ def _add_row(message: Xml.Element, row: Waiting, reporter: Reporter, *, with_det
                 _add_detail(found, str(key), text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]} ...")
 
 
+def _cut(message: Xml.Element) -> None:
+    """Of several studies the first stays, and of each word its beginning; a cut ID would be another's: it goes."""
+    named: set[str] = set()
+    for found in message.findall(_OBJECT):
+        code = found.find("ParticipantObjectIDTypeCode")
+        kind = "" if code is None else code.get("csd-code", "")
+        if kind in named or (kind != NODE_ID.value and len(found.get("ParticipantObjectID", "")) > LONGEST_NAME):
+            message.remove(found)
+        else:
+            named.add(kind)
+        for detail in found.findall("ParticipantObjectDetail"):
+            if len(detail.get("value", "")) > 2 * LONGEST_NAME:
+                found.remove(detail)
+    for element in message.iter():
+        for key, value in element.items():
+            if key != "value":
+                element.set(key, value[:LONGEST_NAME])
+        if element.tag == "EventOutcomeDescription":
+            element.text = (element.text or "")[:LONGEST_NAME]
+
+
 def _add_object(
     message: Xml.Element, identifier: str, code: Code, *, kind: str, role: str, name: str | None
 ) -> Xml.Element:
     """name: None where a query stands in its place; else the schema wants it, also empty."""
     found = _add(
         message,
-        "ParticipantObjectIdentification",
+        _OBJECT,
         ParticipantObjectID=identifier,
         ParticipantObjectTypeCode=kind,
         ParticipantObjectTypeCodeRole=role,

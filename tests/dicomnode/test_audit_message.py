@@ -6,6 +6,7 @@ import base64
 
 import pytest
 from lxml import etree
+from pydicom.datadict import keyword_dict
 
 from dicomnode.audit_events import EVENTS
 from dicomnode.audit_message import LONGEST_VALUE, audit_message
@@ -170,6 +171,24 @@ def test_a_message_for_a_short_datagram_leaves_our_own_words_out_and_says_which_
     short = audit_message(long, REPORTER, longest=2000)
     assert len(short) <= 2000
     assert details_of(parsed(short)).keys() == {"hash"}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_no_row_gives_a_message_that_a_receiver_need_not_take(event: str) -> None:
+    evil = '"><EventID/>\n\x00\ud800&\u2028' * 100
+    words = dict.fromkeys(("reason", "user", "by", "to", "destination", "address", "calling_ae_title"), evil)
+    studies = {"study_instance_uids": [f"1.2.840.{number}" for number in range(300)]}
+    asked = {"asked": sorted(keyword_dict)[:300], "level": evil}
+    octets = audit_message(row(event, words | studies | asked, patient_id="47-11"), REPORTER, longest=1_900)
+    assert len(octets) < 3_500 and b"\n" not in octets
+    found = parsed(octets)
+    assert details_of(found)["hash"] == "ab" * 32 and objects(found)["2"] == "47-11"
+    assert objects(found).get("110180", "1.2.840.0") == "1.2.840.0"
+
+
+def test_an_id_is_whole_or_not_there() -> None:
+    long = row("series closed", {"study_instance_uid": "1." * 20_000}, patient_id="9" * 20_000)
+    assert objects(parsed(audit_message(long, REPORTER, longest=32_000))).keys() == {"12"}
 
 
 def test_a_hostile_word_changes_no_element_and_no_line() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 
 from pydicom import Dataset, dcmread
+from pydicom.datadict import keyword_dict
 from pydicom.filereader import read_dataset
 
 from dicomnode.audit_query import TRANSFER_SYNTAX_UID, query_of, sop_class_of
@@ -40,3 +41,10 @@ def test_another_reader_reads_it_by_the_transfer_syntax_that_is_told() -> None:
     head = BytesIO(query_of({"level": "STUDY", "asked": ["Modality"]}))
     assert TRANSFER_SYNTAX_UID == "1.2.840.10008.1.2.1"
     assert dcmread(head, force=True).QueryRetrieveLevel == "STUDY"
+
+
+def test_whatever_was_asked_gives_a_data_set_because_one_row_must_not_hold_back_the_others() -> None:
+    every = told({"level": "患者", "asked": sorted(keyword_dict), "study_instance_uids": ["1.2.3", "患\ud800"]})
+    assert every.QueryRetrieveLevel == "??" and every.StudyInstanceUID[0] == "1.2.3"
+    # "US or SS": an image is asked for by it, and a file cannot say so.
+    assert "GrayLookupTableDescriptor" in every and "PixelData" in every and "Item" not in every
