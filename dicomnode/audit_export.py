@@ -48,6 +48,8 @@ class AuditExport:
         """config: the one in force, asked each time; stopping: asked between batches."""
         self._config, self._database, self._stopping = config, database, stopping
         self._batch, self._away_row_s = batch, away_row_s
+        self._size = batch
+        """Rows of the next batch: fewer after each fault, so that a slow receiver gets through one; then more again."""
         self._faults = 0
         self._failing_since: float | None = None
         self._told_away = False
@@ -75,7 +77,11 @@ class AuditExport:
             while not self._stopping() and self._send_batch(config, receiver):
                 pass
         except (ReceiverAway, TlsFault) as fault:
+            self._size = max(1, self._size // 2)
             self._note_away(str(fault))
+        except Exception as fault:  # ours: the caller says it, monitors hear of it too, and it is tried ever less often
+            self._note_failing(f"{type(fault).__name__} on our side; the log says more")
+            raise
 
     def lag(self) -> Lag | None:
         """How much waits; None where nothing is exported."""
@@ -89,7 +95,7 @@ class AuditExport:
         settings = receiver.settings
         with self._database.read() as connection:
             begin = audit_spool.cursor(connection, CURSOR)
-            rows = audit_spool.rows_after(connection, begin, limit=self._batch, with_patient=settings.patient_id)
+            rows = audit_spool.rows_after(connection, begin, limit=self._size, with_patient=settings.patient_id)
         if not rows:
             return False
         reporter = self._reporter_of(config, settings)
@@ -101,6 +107,7 @@ class AuditExport:
                 details = {"reason": f"the receiver takes messages again after {self.failing_s:.0f} s"}
                 audit.append(connection, "audit export back", details=details)
         self._note_back()
+        self._size = min(self._batch, self._size + self._size // 4 + 1)
         return True
 
     def _reporter_of(self, config: Config, settings: AuditExportSettings) -> Reporter:
@@ -108,10 +115,16 @@ class AuditExport:
             self._reporter = (config, reporter_of(config, settings, self._database.deployment_uuid()))
         return self._reporter[1]
 
-    def _note_away(self, reason: str) -> None:
+    def _note_failing(self, reason: str) -> bool:
+        """Whether it is the first fault of this outage."""
         self._faults, self.reason = min(self._faults + 1, 16), reason
-        if self._failing_since is None:
-            self._failing_since = time.monotonic()
+        if self._failing_since is not None:
+            return False
+        self._failing_since = time.monotonic()
+        return True
+
+    def _note_away(self, reason: str) -> None:
+        if self._note_failing(reason):
             LOG.warning("audit export: %s; the audit keeps what waits", reason)
         if not self._told_away and self.failing_s >= self._away_row_s:
             LOG.error("audit export: for %.0f s nothing could be sent: %s", self.failing_s, reason)

@@ -17,6 +17,7 @@ from dicomnode.tls import server_context
 from storage import audit, catalog
 from storage.audit_spool import Lag
 from storage.database import Database
+from storage.errors import DatabaseAway
 from tests.builders_audit import SYSLOG, datagram_receiver, details_of, eventually, parsed, stream_receiver
 from tests.builders_standing import instance
 from tests.builders_tls import Authority
@@ -102,6 +103,35 @@ def test_a_receiver_that_dies_in_a_batch_gets_that_batch_again_and_no_row_is_los
         export(settings, database)()
         assert heard.seqs == list(range(1, 1001))
     assert dying.seqs == list(range(1, BATCH // 2 + 1))
+
+
+def test_a_receiver_that_never_gets_through_a_whole_batch_gets_smaller_ones_until_it_has_everything(
+    tmp_path: Path, database: Database
+) -> None:
+    tell(database, 300)
+    with stream_receiver(drop_after=60) as slow:
+        sender = export(config(tmp_path / "config", slow.port), database)
+        for _ in range(12):
+            sender()
+        assert sender.lag() == Lag(0, None)
+        assert set(slow.seqs) == set(range(1, 301))
+
+
+def test_a_fault_of_ours_is_said_to_monitors_and_tried_ever_less_often(tmp_path: Path, database: Database) -> None:
+    tell(database, 1)
+    with stream_receiver() as heard:
+        sender = export(config(tmp_path / "config", heard.port), database)
+        with database.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE audit_cursors RENAME TO elsewhere")
+        for _ in range(2):
+            with pytest.raises(DatabaseAway):
+                sender()
+        assert sender.reason == "DatabaseAway on our side; the log says more"
+        assert sender.pause_s == 4 and sender.failing_s > 0
+        with database.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO audit_cursors")
+        sender()
+        assert heard.seqs == [1] and sender.reason == "" and sender.failing_s == 0
 
 
 def test_a_sender_that_is_told_to_stop_leaves_the_rest_for_the_next_start(tmp_path: Path, database: Database) -> None:
