@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from dicomnode.demo_page import Picture, write_page
-from dicomnode.errors import NodeFault
+from dicomnode.demo_wait import DemoFailed, wait_for_series
 from dicomnode.outgoing import outbound, store_instances
 from dicomnode.passport import exported_passport
 from dicomnode.peer import Peer
@@ -43,8 +44,7 @@ NODE_TOML = """
 host = "127.0.0.1"
 port = {port}
 data_folder = "../node"
-quiet_seconds = 1.0
-log_level = "warning"
+quiet_seconds = 60.0
 [peers.scanner]
 ae_title = "SCANNER"
 may = ["store"]
@@ -72,14 +72,9 @@ when = 'Modality == "PT" && !("ATTN" in CorrectedImage)'
 run = "pet_to_ct"
 send_to = ["pacs"]
 """
-OVER = (State.DELIVERED, State.REFUSED, State.FAILED)
-PATIENCE_S = 240.0
+COMPLAINT = re.compile(r" (WARNING|ERROR|CRITICAL) ")
 NO_CORRECTION_HU = -1000.0
 """What a PET scanner assumes that corrects for no attenuation: air everywhere."""
-
-
-class DemoFailed(NodeFault):
-    """The demonstration did not come to its end; the message says where it stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +103,15 @@ def run_demo(output: Path, *, seed: int, console: Console) -> int:
         folder = Path(name)
         with _step(progress, "making phantoms: a CT with metal, a NAC PET, a low-dose CT"):
             phantoms = write_phantoms(folder / "scanner", seed)
-        with _stand_in_pacs(folder / "pacs") as pacs, _running_node(folder, pacs.port, progress) as port:
+        with _stand_in_pacs(folder / "pacs") as pacs, _running_node(folder, pacs.port, progress) as node:
             sent_at = {}
             for phantom in phantoms:
                 with _step(progress, f"sending {phantom.name}: {len(phantom.files)} instances by C-STORE"):
-                    _send(phantom, port)
+                    _send(phantom, node.port)
                     sent_at[_series_uid(phantom)] = time.time()
             with _step(progress, "waiting for the derived series") as tell:
-                _wait_for_jobs(folder / "node", len(phantoms), tell)
+                sent = {_series_uid(phantom): len(phantom.files) for phantom in phantoms}
+                wait_for_series(folder / "node", sent, log=node.log, tell=tell, alive=node.lives)
             shown = [_shown(phantom, folder / "node", pacs.files, sent_at) for phantom in phantoms]
             rows = _audit_rows(folder / "node")
             with _step(progress, "verifying what the PACS holds, rule by rule"):
@@ -173,29 +169,44 @@ def _stand_in_pacs(folder: Path) -> Iterator[StandInPacs]:
         receiver.stop(drain_s=2)
 
 
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """`dicomnode run`: the port it listens on, its process, and the file it logs to."""
+
+    port: int
+    process: subprocess.Popen[str]
+    log: Path
+
+    def lives(self) -> bool:
+        """Whether it still runs."""
+        return self.process.poll() is None
+
+
 @contextmanager
-def _running_node(folder: Path, pacs_port: int, progress: Progress) -> Iterator[int]:
-    """`dicomnode run` with a config made here; the port it listens on."""
-    config = folder / "config"
+def _running_node(folder: Path, pacs_port: int, progress: Progress) -> Iterator[RunningNode]:
+    """`dicomnode run` with a config made here; what it complained of is shown at the end."""
+    config, log = folder / "config", folder / "node.log"
     config.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     (config / "node.toml").write_text(NODE_TOML.format(port=port, pacs_port=pacs_port), encoding="utf-8")
     (config / "rules.toml").write_text(RULES_TOML, encoding="utf-8")
-    with _step(progress, "starting the node: dicomnode run"):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dicomnode", "run", "--config", str(config)], stdout=subprocess.PIPE, text=True
-        )
+    command = [sys.executable, "-m", "dicomnode", "run", "--config", str(config)]
+    with _step(progress, "starting the node: dicomnode run"), log.open("wb") as words:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, text=True)
         assert process.stdout is not None
         if "ready" not in process.stdout.readline():
-            raise DemoFailed(f"the node did not start (exit code {process.wait(30)}); its complaint stands above")
+            raise DemoFailed(f"the node did not start (exit code {process.wait(30)}):\n{log.read_text()}")
     try:
-        yield port
+        yield RunningNode(port, process, log)
     finally:
         with _step(progress, "stopping the node"):
             process.terminate()
             process.wait(60)
+        for line in log.read_text(errors="replace").splitlines():
+            if COMPLAINT.search(line):
+                progress.console.print(f"node: {line}", markup=False, soft_wrap=True)
 
 
 def _send(phantom: Phantom, port: int) -> None:
@@ -204,24 +215,6 @@ def _send(phantom: Phantom, port: int) -> None:
     answers = list(store_instances(node, instances, ae_title="SCANNER"))
     if any(answer.state is not LedgerState.DONE for answer in answers):
         raise DemoFailed(f"the node did not take {phantom.name}: {answers}")
-
-
-def _wait_for_jobs(folder: Path, count: int, tell: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        found = _jobs(folder)
-        seen = ", ".join(f"{job.pipeline} {job.state}" for job in reversed(found)) or "the series are gathered"
-        tell(seen)
-        if len(found) >= count and all(job.state in OVER for job in found):
-            return
-        time.sleep(0.3)
-    raise DemoFailed(f"{count} jobs were not over after {PATIENCE_S:.0f} s: {seen}")
-
-
-def _jobs(folder: Path) -> list[jobs.Job]:
-    """The jobs that count: on a busy machine a series may close before its end and its first job be superseded."""
-    with _reading(folder) as connection:
-        return [job for job in jobs.list_jobs(connection) if job.state != State.SUPERSEDED]
 
 
 @contextmanager

@@ -38,6 +38,7 @@ def write_ct(
     series.ConvolutionKernel = "STANDARD"
     series.SpacingBetweenSlices = spacing_mm[0]
     series.GantryDetectorTilt = 0
+    series.ImagesInAcquisition = len(values)  # by it the series is whole, however slowly it is sent
     series.BitsStored, series.HighBit, series.PixelRepresentation = 12, 11, 0
     series.RescaleIntercept, series.RescaleSlope, series.RescaleType = -1024, 1, "HU"
     series.WindowCenter, series.WindowWidth = 50, 400
