@@ -73,18 +73,18 @@ def _patients(query: Query, database: LateDatabase) -> Iterator[Facts]:
     groups = [list(group) for _, group in groupby(places, key=_patient)]
     for chunk in _portions(groups):
         with database.read() as connection:
-            every = queries.study_facts(connection, [one.study_instance_uid for group in chunk for one in group])
+            every = queries.study_facts(connection, [one.id for group in chunk for one in group])
             counts = _patient_counts(connection, chunk) if query.wants(*PATIENT_COUNTS) else {}
         for group in chunk:
-            answers = (every.get(one.study_instance_uid) for one in group)
+            answers = (every.get(one.id) for one in group)
             facts = next((one for one in answers if one is not None and query.matches(one)), None)
             if facts is not None:
                 yield facts | counts.get((group[0].patient_id, group[0].patient_issuer), {})
 
 
-def _patient(place: StudyPlace) -> tuple[str, str, str]:
+def _patient(place: StudyPlace) -> tuple[str, str, int]:
     """What two studies of one patient share; those without a Patient ID share nothing that is certain."""
-    return place.patient_id, place.patient_issuer, "" if place.patient_id else place.study_instance_uid
+    return place.patient_id, place.patient_issuer, 0 if place.patient_id else place.id
 
 
 def _patient_counts(connection: Connection, groups: Sequence[Sequence[StudyPlace]]) -> dict[tuple[str, str], Facts]:
@@ -103,16 +103,16 @@ def _studies(query: Query, database: LateDatabase) -> Iterator[Facts]:
     with database.read() as connection:
         places = queries.find_studies(connection, query.terms())
     for chunk in _portions(places):
-        uids = [one.study_instance_uid for one in chunk]
+        ids = [one.id for one in chunk]
         with database.read() as connection:
-            every = queries.study_facts(connection, uids)
-            counted = queries.count_studies(connection, uids) if query.wants(*STUDY_COUNTS, *OF_STUDY) else {}
+            every = queries.study_facts(connection, ids)
+            counted = queries.count_studies(connection, ids) if query.wants(*STUDY_COUNTS, *OF_STUDY) else {}
             patients = _patient_counts(connection, [[one] for one in chunk]) if query.wants(*PATIENT_COUNTS) else {}
         for one in chunk:
-            facts = every.get(one.study_instance_uid)
+            facts = every.get(one.id)
             if facts is None:
                 continue  # removed since
-            if (held := counted.get(one.study_instance_uid)) is not None:
+            if (held := counted.get(one.id)) is not None:
                 facts |= dict(zip(STUDY_COUNTS, (held.series, held.instances), strict=True))
                 facts |= dict(zip(OF_STUDY, (list(held.modalities), list(held.sop_class_uids)), strict=True))
             yield facts | patients.get((one.patient_id, one.patient_issuer), {})
@@ -120,22 +120,21 @@ def _studies(query: Query, database: LateDatabase) -> Iterator[Facts]:
 
 def _series(query: Query, database: LateDatabase) -> Iterator[Facts]:
     with database.read() as connection:
-        places = queries.find_studies(connection, query.terms())
-        uids = [one.study_instance_uid for one in places]
-        every = queries.study_facts(connection, uids)
-        held = [(uid, one) for uid in uids for one in queries.find_series(connection, uid)]
-    for uid, (facts, count) in held:
-        yield every.get(uid, {}) | facts | {SERIES_COUNT: count}
+        ids = [one.id for one in queries.find_studies(connection, query.terms())]
+        every = queries.study_facts(connection, ids)
+        held = [(study, one) for study in ids for one in queries.find_series(connection, study)]
+    for study, (facts, count) in held:
+        yield every.get(study, {}) | facts | {SERIES_COUNT: count}
 
 
 def _images(query: Query, database: LateDatabase) -> Iterator[Facts]:
-    study, series = (query.above[UNIQUE[level]] for level in (Level.STUDY, Level.SERIES))
     with database.read() as connection:
-        known = queries.find_studies(connection, query.terms_above())
-        uids = queries.find_instances(connection, study, series) if known else []
-    wanted = query.criteria.get(UNIQUE[Level.IMAGE])
-    if isinstance(wanted, Text):
-        uids = [one for one in uids if one in set(wanted.wanted)]
+        ids = [one.id for one in queries.find_studies(connection, query.terms_above())]
+        uids = queries.find_instances(connection, ids, query.above[UNIQUE[Level.SERIES]])
+    asked = query.criteria.get(UNIQUE[Level.IMAGE])
+    if isinstance(asked, Text):
+        wanted = set(asked.wanted)
+        uids = [one for one in uids if one in wanted]
     for chunk in _portions(uids):
         with database.read() as connection:
             headers = queries.instance_headers(connection, chunk)

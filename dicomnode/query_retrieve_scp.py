@@ -16,8 +16,10 @@ from dicomnode.peer import Peer
 from dicomnode.service import NOT_AUTHORISED, Handler, Means, Rights, Who
 
 if TYPE_CHECKING:
+    from dicomnode.answer_retrieve import Progress
     from dicomnode.answering import Answering
     from dicomnode.query_levels import Negotiated
+    from storage.queries import HeldInstance
 
 LOG = logging.getLogger(__name__)
 _MODELS = "1.2.840.10008.5.1.4.1.2."
@@ -29,7 +31,8 @@ SERVICES: Mapping[str, Mapping[str, str]] = {
 """Request -> SOP class UID -> information model."""
 COMBINED, EMPTY, EVERY = 1, 5, 6
 """Places in the extended negotiation of what we can do (PS3.4 Table C.5-2); the others stay 0."""
-MOST_UIDS_TOLD = 20
+MOST_UIDS_TOLD, MOST_STUDIES_TOLD = 20, 200
+"""In one row of the audit: UIDs that a request names, and studies of which something is sent."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 
 
@@ -127,38 +130,59 @@ class QueryRetrieve:
         from dicomnode import answer_retrieve as retrieve
         from dicomnode.answering import CANCELLED
 
-        config, destination = self._means.config(), None
+        destination = None
         if service == "C_MOVE":
             title = str(answering.request.MoveDestination or "").strip()
             details["destination"] = title
-            destination = retrieve.destination_of(title, peer, list(config.peers.values()))
+            destination = retrieve.destination_of(title, peer, list(self._means.config().peers.values()))
             if destination is None:
                 details["reason"] = f"{title} is no reachable peer to which {peer.name} may have instances moved"
                 answering.answer(retrieve.UNKNOWN_DESTINATION, comment="no destination that move_to allows")
                 return retrieve.UNKNOWN_DESTINATION
-        _, held = retrieve.wanted_instances(identifier, levels, self._means.database)
+        studies, held = retrieve.wanted_instances(identifier, levels, self._means.database)
+        if studies:  # what is sent, also where it was asked for by patient
+            details |= {"studies": len(studies), "study_instance_uids": studies[:MOST_STUDIES_TOLD]}
         if len(held) > retrieve.MOST_INSTANCES:
             answering.answer(retrieve.CANNOT_COUNT, comment=f"more than {retrieve.MOST_INSTANCES} instances")
             return retrieve.CANNOT_COUNT
-        if destination is None:
-            progress = retrieve.get(answering, held, asking=peer, files=self._means.files)
-        else:
-            progress = retrieve.move(
-                answering,
-                held,
-                destination=destination,
-                originator=(peer.ae_title, int(answering.request.MessageID)),
-                ae_title=config.node.ae_title,
-                files=self._means.files,
-                identity=config.tls,
-            )
-        sent = progress.completed + progress.warning
-        details |= {"instances": len(held), "sent": sent, "failed": len(progress.failed)}
+        progress = retrieve.Progress.of(held)
+        try:
+            self._send(answering, progress, held, asking=peer, destination=destination)
+        finally:
+            details |= {"instances": len(held), "sent": progress.completed + progress.warning}
+            details |= {"failed": len(progress.failed)} | ({"reason": progress.reason} if progress.reason else {})
         if answering.is_open:
             retrieve.answer_last(answering, progress)
             return progress.status
         details["reason"] = "the peer ended the association"
         return CANCELLED
+
+    def _send(
+        self,
+        answering: Answering,
+        progress: Progress,
+        held: Sequence[HeldInstance],
+        *,
+        asking: Peer,
+        destination: Peer | None,
+    ) -> None:
+        """To the destination of a C-MOVE; without one it is a C-GET, and the peer itself takes them."""
+        from dicomnode import answer_retrieve as retrieve
+
+        config, files = self._means.config(), self._means.files
+        if destination is None:
+            retrieve.get(answering, progress, held, asking=asking, files=files)
+            return
+        retrieve.move(
+            answering,
+            progress,
+            held,
+            destination=destination,
+            originator=(asking.ae_title, int(answering.request.MessageID)),
+            ae_title=config.node.ae_title,
+            files=files,
+            identity=config.tls,
+        )
 
     def _find(self, answering: Answering, identifier: Any, levels: Sequence[Any], details: dict[str, Any]) -> int:
         from dicomnode.answer_find import found, told

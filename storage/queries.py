@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from storage.catalog import CHUNK
+from storage.catalog import CHUNK, instance_uids
 from storage.schema import instances as instance_rows
 from storage.schema import series as series_rows
 from storage.schema import series_keys, study_keys, study_names
 
+T = TypeVar("T")
 LAST = "\U0010ffff"
 """Behind every text that goes on."""
 
@@ -32,8 +33,9 @@ Terms = Mapping[str, Sequence[Term]]
 
 @dataclass(frozen=True, slots=True)
 class StudyPlace:
-    """A study that may answer, and its patient."""
+    """A study that may answer, and its patient: one that holds series of two patients is two."""
 
+    id: int
     study_instance_uid: str
     patient_id: str
     patient_issuer: str
@@ -60,44 +62,40 @@ class HeldInstance:
 
 def find_studies(connection: sa.Connection, terms: Terms) -> list[StudyPlace]:
     """The studies that may answer, by their patients; all that do are among them."""
-    wanted = sa.select(study_keys.c.study_instance_uid, study_keys.c.patient_id, study_keys.c.patient_issuer)
+    keys = study_keys.c
+    wanted = sa.select(keys.id, keys.study_instance_uid, keys.patient_id, keys.patient_issuer)
     for column, several in terms.items():
         if column == "name_key":
-            named = sa.select(study_names.c.study_instance_uid).where(_any_of(study_names.c.name_key, several))
-            wanted = wanted.where(study_keys.c.study_instance_uid.in_(named))
+            named = sa.select(study_names.c.study_id).where(_any_of(study_names.c.name_key, several))
+            wanted = wanted.where(keys.id.in_(named))
         elif column == "modality":
-            holding = sa.select(series_keys.c.study_instance_uid).where(_any_of(series_keys.c.modality, several))
-            wanted = wanted.where(study_keys.c.study_instance_uid.in_(holding))
+            holding = sa.select(series_keys.c.study_id).where(_any_of(series_keys.c.modality, several))
+            wanted = wanted.where(keys.id.in_(holding))
         else:
-            wanted = wanted.where(_any_of(study_keys.c[column], several))
+            wanted = wanted.where(_any_of(keys[column], several))
     found = [StudyPlace(*row) for row in connection.execute(wanted)]
-    return sorted(found, key=lambda one: (one.patient_id, one.patient_issuer, one.study_instance_uid))
+    return sorted(found, key=lambda one: (one.patient_id, one.patient_issuer, one.study_instance_uid, one.id))
 
 
-def study_facts(connection: sa.Connection, study_instance_uids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def study_facts(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """What is known of each study and its patient: keyword -> value."""
-    facts: dict[str, dict[str, Any]] = {}
-    for chunk in _chunks(study_instance_uids):
-        columns = study_keys.c.study_instance_uid, study_keys.c.facts
-        found = connection.execute(sa.select(*columns).where(study_keys.c.study_instance_uid.in_(chunk)))
+    facts: dict[int, dict[str, Any]] = {}
+    for chunk in _chunks(study_ids):
+        found = connection.execute(sa.select(study_keys.c.id, study_keys.c.facts).where(study_keys.c.id.in_(chunk)))
         facts |= {row[0]: row[1] for row in found}
     return facts
 
 
-def count_studies(connection: sa.Connection, study_instance_uids: Sequence[str]) -> dict[str, Counted]:
+def count_studies(connection: sa.Connection, study_ids: Sequence[int]) -> dict[int, Counted]:
     """What each study holds."""
-    counted: dict[str, Counted] = {}
-    for chunk in _chunks(study_instance_uids):
-        rows: dict[str, list[tuple[str, list[str], int]]] = {}
+    counted: dict[int, Counted] = {}
+    for chunk in _chunks(study_ids):
+        rows: dict[int, list[tuple[str, list[str], int]]] = {}
+        columns = series_keys.c.study_id, series_keys.c.modality, series_keys.c.sop_class_uids
         wanted = (
-            sa.select(
-                series_keys.c.study_instance_uid,
-                series_keys.c.modality,
-                series_keys.c.sop_class_uids,
-                series_rows.c.instance_count,
-            )
+            sa.select(*columns, series_rows.c.instance_count)
             .join(series_rows, series_rows.c.series_instance_uid == series_keys.c.series_instance_uid)
-            .where(series_keys.c.study_instance_uid.in_(chunk))
+            .where(series_keys.c.study_id.in_(chunk))
         )
         for study, modality, classes, count in connection.execute(wanted):
             rows.setdefault(study, []).append((modality, classes, count))
@@ -113,12 +111,12 @@ def count_studies(connection: sa.Connection, study_instance_uids: Sequence[str])
 
 def studies_of_patients(
     connection: sa.Connection, patients: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], list[str]]:
+) -> dict[tuple[str, str], list[int]]:
     """(Patient ID, its issuer) -> the studies of that patient."""
     wanted = set(patients)
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], list[int]] = {}
     for chunk in _chunks(sorted({patient_id for patient_id, _ in wanted})):
-        columns = study_keys.c.study_instance_uid, study_keys.c.patient_id, study_keys.c.patient_issuer
+        columns = study_keys.c.id, study_keys.c.patient_id, study_keys.c.patient_issuer
         for study, patient_id, issuer in connection.execute(
             sa.select(*columns).where(study_keys.c.patient_id.in_(chunk))
         ):
@@ -127,29 +125,22 @@ def studies_of_patients(
     return found
 
 
-def find_series(connection: sa.Connection, study_instance_uid: str) -> list[tuple[dict[str, Any], int]]:
+def find_series(connection: sa.Connection, study_id: int) -> list[tuple[dict[str, Any], int]]:
     """What is known of each series of the study, with how many instances it has, in the order they came."""
     wanted = (
         sa.select(series_keys.c.facts, series_rows.c.instance_count)
         .join(series_rows, series_rows.c.series_instance_uid == series_keys.c.series_instance_uid)
-        .where(series_keys.c.study_instance_uid == study_instance_uid)
+        .where(series_keys.c.study_id == study_id)
         .order_by(series_rows.c.first_received_at, series_keys.c.series_instance_uid)
     )
     return [(row[0], row[1]) for row in connection.execute(wanted)]
 
 
-def find_instances(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> list[str]:
-    """The SOP Instance UIDs of a series of that study, in the order they came."""
-    wanted = (
-        sa.select(instance_rows.c.sop_instance_uid)
-        .join(series_keys, series_keys.c.series_instance_uid == instance_rows.c.series_instance_uid)
-        .where(
-            instance_rows.c.series_instance_uid == series_instance_uid,
-            series_keys.c.study_instance_uid == study_instance_uid,
-        )
-        .order_by(instance_rows.c.received_at, instance_rows.c.sop_instance_uid)
-    )
-    return list(connection.scalars(wanted))
+def find_instances(connection: sa.Connection, study_ids: Sequence[int], series_instance_uid: str) -> list[str]:
+    """The SOP Instance UIDs of a series of one of those studies, in the order they came."""
+    ours = series_keys.c.series_instance_uid == series_instance_uid
+    study_id = connection.scalar(sa.select(series_keys.c.study_id).where(ours))
+    return instance_uids(connection, series_instance_uid) if study_id in study_ids else []
 
 
 def instance_headers(connection: sa.Connection, sop_instance_uids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -164,7 +155,7 @@ def instance_headers(connection: sa.Connection, sop_instance_uids: Sequence[str]
 
 def held_instances(
     connection: sa.Connection,
-    study_instance_uids: Sequence[str],
+    study_ids: Sequence[int],
     *,
     series_instance_uids: Sequence[str] | None = None,
     sop_instance_uids: Sequence[str] | None = None,
@@ -176,13 +167,13 @@ def held_instances(
     """
     columns = instance_rows.c.sop_instance_uid, instance_rows.c.sop_class_uid, instance_rows.c.transfer_syntax_uid
     found: list[HeldInstance] = []
-    for studies in _chunks(study_instance_uids):
+    for studies in _chunks(study_ids):
         for narrower in _chunks(sop_instance_uids if sop_instance_uids is not None else series_instance_uids):
             wanted = (
                 sa.select(*columns)
                 .join(series_keys, series_keys.c.series_instance_uid == instance_rows.c.series_instance_uid)
-                .where(series_keys.c.study_instance_uid.in_(studies))
-                .order_by(series_keys.c.study_instance_uid, instance_rows.c.series_instance_uid)
+                .where(series_keys.c.study_id.in_(studies))
+                .order_by(series_keys.c.study_id, instance_rows.c.series_instance_uid)
                 .order_by(instance_rows.c.received_at, instance_rows.c.sop_instance_uid)
                 .limit(most + 1 - len(found))
             )
@@ -198,7 +189,7 @@ def held_instances(
     return found
 
 
-def _chunks(values: Sequence[str] | None) -> list[list[str]]:
+def _chunks(values: Sequence[T] | None) -> list[list[T]]:
     """So many as one statement takes; None: one chunk that says nothing."""
     if values is None:
         return [[]]

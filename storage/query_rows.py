@@ -42,19 +42,23 @@ FILL_AT_ONCE = 100
 def index_series(connection: sa.Connection, series_instance_uid: str, new: Sequence[Instance]) -> None:
     """The rows of a series that grew, and of its study; in the transaction in which its instances are listed.
 
-    Series and study speak with the words of the instance that came first; what that left empty, later ones fill.
+    Series and study speak with the words of the instance that came first; what that left empty, later ones fill,
+    unless they name another patient.
     """
     header = new[0].header
-    study_instance_uid = new[0].study_instance_uid
-    _keep_study(connection, study_instance_uid, _facts(header, (*PATIENT_FACTS, *STUDY_FACTS)))
-    facts, classes = _facts(header, SERIES_FACTS), {one.sop_class_uid for one in new}
+    of_study, facts = _facts(header, (*PATIENT_FACTS, *STUDY_FACTS)), _facts(header, SERIES_FACTS)
+    classes = {one.sop_class_uid for one in new}
     ours = series_keys.c.series_instance_uid == series_instance_uid
-    known = connection.execute(sa.select(series_keys.c.facts, series_keys.c.sop_class_uids).where(ours)).first()
+    known = connection.execute(sa.select(series_keys).where(ours)).first()
     if known is None:
-        row = {"series_instance_uid": series_instance_uid, "study_instance_uid": study_instance_uid, "facts": facts}
+        study_id = _keep_study(connection, new[0].study_instance_uid, of_study)
+        row = {"series_instance_uid": series_instance_uid, "study_id": study_id, "facts": facts}
         row |= {"modality": _text(facts, "Modality"), "sop_class_uids": sorted(classes)}
         connection.execute(sa.insert(series_keys).values(row))
         return
+    study = connection.execute(sa.select(study_keys).where(study_keys.c.id == known.study_id)).one()
+    if _may_be_of(study, of_study):
+        _fill_study(connection, study, of_study)
     merged, every = {**facts, **known.facts}, sorted(classes | set(known.sop_class_uids))
     if merged != known.facts or every != known.sop_class_uids:
         change = {"facts": merged, "modality": _text(merged, "Modality"), "sop_class_uids": every}
@@ -64,12 +68,12 @@ def index_series(connection: sa.Connection, series_instance_uid: str, new: Seque
 def forget_series(connection: sa.Connection, series_instance_uid: str) -> None:
     """The rows of a series that is removed; with its last series the study's go too."""
     ours = series_keys.c.series_instance_uid == series_instance_uid
-    study = connection.scalar(sa.select(series_keys.c.study_instance_uid).where(ours))
+    study_id = connection.scalar(sa.select(series_keys.c.study_id).where(ours))
     connection.execute(sa.delete(series_keys).where(ours))
-    left = sa.select(sa.func.count()).where(series_keys.c.study_instance_uid == study)
-    if study is not None and not connection.scalar(left):
-        connection.execute(sa.delete(study_names).where(study_names.c.study_instance_uid == study))
-        connection.execute(sa.delete(study_keys).where(study_keys.c.study_instance_uid == study))
+    left = sa.select(sa.func.count()).where(series_keys.c.study_id == study_id)
+    if study_id is not None and not connection.scalar(left):
+        connection.execute(sa.delete(study_names).where(study_names.c.study_id == study_id))
+        connection.execute(sa.delete(study_keys).where(study_keys.c.id == study_id))
 
 
 def fill_missing(database: Database) -> int:
@@ -107,28 +111,51 @@ def _fill(connection: sa.Connection, series_instance_uid: str) -> None:
     connection.execute(change.values(sop_class_uids=classes))
 
 
-def _keep_study(connection: sa.Connection, study_instance_uid: str, facts: Mapping[str, Any]) -> None:
-    ours = study_keys.c.study_instance_uid == study_instance_uid
-    known = connection.scalar(sa.select(study_keys.c.facts).where(ours))
-    merged = {**facts, **(known or {})}
-    if known is not None and merged == known:
-        return
-    row = {
-        "patient_id": text_key(_text(merged, "PatientID")),
-        "patient_issuer": text_key(_text(merged, "IssuerOfPatientID")),
-        "accession_number": text_key(_text(merged, "AccessionNumber")),
-        "study_date": _text(merged, "StudyDate").replace(".", ""),  # ACR-NEMA wrote 1993.08.22
-        "facts": merged,
+def _keep_study(connection: sa.Connection, study_instance_uid: str, facts: Mapping[str, Any]) -> int:
+    """The row of the study for the patient whom these facts name: of two patients nobody may be taken for the other."""
+    ours, row = study_keys.c.study_instance_uid == study_instance_uid, _study_row(facts)
+    known = connection.execute(sa.select(study_keys).where(ours).order_by(study_keys.c.id)).all()
+    for study in sorted(known, key=lambda one: one.patient_id != row["patient_id"]):
+        if _may_be_of(study, facts):
+            _fill_study(connection, study, facts)
+            return int(study.id)
+    row["study_instance_uid"] = study_instance_uid
+    study_id = int(connection.execute(sa.insert(study_keys).values(row).returning(study_keys.c.id)).scalar_one())
+    _keep_names(connection, study_id, facts)
+    return study_id
+
+
+def _may_be_of(study: sa.Row[Any], facts: Mapping[str, Any]) -> bool:
+    """Whether these facts name no other patient than the study's row does; names decide where an ID is missing."""
+    wanted = _study_row(facts)
+    said = [(study.patient_id, wanted["patient_id"]), (study.patient_issuer, wanted["patient_issuer"])]
+    if not all(said[0]):
+        said.append((name_keys(_text(study.facts, "PatientName")), name_keys(_text(facts, "PatientName"))))
+    return all(one == other or not any(one) or not any(other) for one, other in said)
+
+
+def _fill_study(connection: sa.Connection, study: sa.Row[Any], facts: Mapping[str, Any]) -> None:
+    merged = {**facts, **study.facts}
+    if merged != study.facts:
+        connection.execute(sa.update(study_keys).where(study_keys.c.id == study.id).values(_study_row(merged)))
+        connection.execute(sa.delete(study_names).where(study_names.c.study_id == study.id))
+        _keep_names(connection, study.id, merged)
+
+
+def _study_row(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "patient_id": text_key(_text(facts, "PatientID")),
+        "patient_issuer": text_key(_text(facts, "IssuerOfPatientID")),
+        "accession_number": text_key(_text(facts, "AccessionNumber")),
+        "study_date": _text(facts, "StudyDate").replace(".", ""),  # ACR-NEMA wrote 1993.08.22
+        "facts": dict(facts),
     }
-    if known is None:
-        connection.execute(sa.insert(study_keys).values(study_instance_uid=study_instance_uid, **row))
-    else:
-        connection.execute(sa.update(study_keys).where(ours).values(row))
-        connection.execute(sa.delete(study_names).where(study_names.c.study_instance_uid == study_instance_uid))
-    names = sorted({key for key in name_keys(_text(merged, "PatientName")) if key})
+
+
+def _keep_names(connection: sa.Connection, study_id: int, facts: Mapping[str, Any]) -> None:
+    names = sorted({key for key in name_keys(_text(facts, "PatientName")) if key})
     if names:
-        rows = [{"study_instance_uid": study_instance_uid, "name_key": key} for key in names]
-        connection.execute(sa.insert(study_names), rows)
+        connection.execute(sa.insert(study_names), [{"study_id": study_id, "name_key": key} for key in names])
 
 
 def _facts(header: Mapping[str, Any], keywords: Sequence[str]) -> dict[str, Any]:

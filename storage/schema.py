@@ -121,11 +121,13 @@ instances = sa.Table(
     sa.Column("header", sa.JSON, nullable=False),
 )
 
-# By what query/retrieve finds what we hold: filled with the catalogue's rows (query_rows.py).
+# By what query/retrieve finds what we hold: filled with the catalogue's rows (query_rows.py). A study has a row for
+# each patient of whom it holds series: one, unless a name was put right at the scanner between two series.
 study_keys = sa.Table(
     "study_keys",
     metadata,
-    _key("study_instance_uid"),
+    sa.Column("id", sa.Integer, primary_key=True),
+    _words("study_instance_uid", index=True),
     _words("patient_id", index=True),
     _words("patient_issuer"),
     _words("accession_number", index=True),
@@ -138,14 +140,14 @@ study_names = sa.Table(
     "study_names",
     metadata,
     sa.Column("name_key", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), primary_key=True),
-    sa.Column("study_instance_uid", sa.Text, primary_key=True, index=True),
+    sa.Column("study_id", sa.Integer, primary_key=True, index=True, autoincrement=False),
 )
 
 series_keys = sa.Table(
     "series_keys",
     metadata,
     _key("series_instance_uid"),
-    _words("study_instance_uid", index=True),
+    sa.Column("study_id", sa.Integer, nullable=False, index=True),
     _words("modality"),
     sa.Column("sop_class_uids", sa.JSON, nullable=False),
     sa.Column("facts", sa.JSON, nullable=False),

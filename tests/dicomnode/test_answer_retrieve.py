@@ -316,10 +316,10 @@ def test_a_cancelled_move_stops_and_tells_what_remains(tmp_path: Path, workstati
 
 def test_the_last_status_says_what_became_of_all() -> None:
     def status(*states: LedgerState | None) -> int:
-        progress = Progress(len(states))
+        progress = Progress(dict.fromkeys(f"1.{number}" for number in range(len(states))))
         for number, state in enumerate(states):
             progress.note(f"1.{number}", state)
-        assert progress.remaining == 0
+        assert not progress.waiting
         return progress.status
 
     done, warning, rejected = LedgerState.DONE, LedgerState.WARNING, LedgerState.REJECTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage import catalog
-from storage.database import Database
+from storage.database import Connection, Database
 from storage.queries import (
     Term,
     find_instances,
@@ -35,6 +35,10 @@ def filled(database: Database) -> Database:
         ]
         catalog.add_instances(connection, listed)
     return database
+
+
+def ids(connection: Connection, *studies: str) -> list[int]:
+    return [one.id for one in find_studies(connection, {"study_instance_uid": [Term(uid) for uid in studies]})]
 
 
 def studies(database: Database, **terms: list[Term]) -> list[str]:
@@ -86,14 +90,14 @@ def test_ten_thousand_values_are_one_question(filled: Database) -> None:
 def test_studies_come_patient_by_patient(filled: Database) -> None:
     with filled.read() as connection:
         found = [one.patient_id for one in find_studies(connection, {})]
-        assert studies_of_patients(connection, {("A_1", ""), ("A%1", "other")}) == {("A_1", ""): ["1.2"]}
+        assert studies_of_patients(connection, {("A_1", ""), ("A%1", "other")}) == {("A_1", ""): ids(connection, "1.2")}
     assert found == sorted(found)
 
 
 def test_instances_are_those_of_the_series_in_that_study_in_the_order_they_came(filled: Database) -> None:
     with filled.read() as connection:
-        assert find_instances(connection, "1.1", "1.1.9") == ["1.1.9.1", "1.1.9.2", "1.1.9.3"]
-        assert find_instances(connection, "1.2", "1.1.9") == []
+        assert find_instances(connection, ids(connection, "1.1"), "1.1.9") == ["1.1.9.1", "1.1.9.2", "1.1.9.3"]
+        assert find_instances(connection, ids(connection, "1.2"), "1.1.9") == []
         assert instance_headers(connection, ["1.1.9.2", "7"])["1.1.9.2"]["InstanceNumber"] == 2
 
 
@@ -102,7 +106,10 @@ def test_what_is_to_be_sent_is_found_by_study_series_and_instance_and_never_outs
 ) -> None:
     def uids(studies: list[str], most: int = 100, **narrower: list[str]) -> list[str]:
         with filled.read() as connection:
-            return [one.sop_instance_uid for one in held_instances(connection, studies, most=most, **narrower)]
+            return [
+                one.sop_instance_uid
+                for one in held_instances(connection, ids(connection, *studies), most=most, **narrower)
+            ]
 
     assert uids(["1.1", "1.2"]) == [f"{study}.9.{number}" for study in ("1.1", "1.2") for number in (1, 2, 3)]
     assert uids(["1.1"], series_instance_uids=["1.1.9", "1.2.9"]) == ["1.1.9.1", "1.1.9.2", "1.1.9.3"]

@@ -25,9 +25,16 @@ HEADER = {
 PR = "1.2.840.10008.5.1.4.1.1.11.1"
 
 
-def study_of(database: Database, uid: str = STUDY) -> dict[str, object]:
+def studies_of(database: Database, uid: str = STUDY) -> list[dict[str, object]]:
     with database.read() as connection:
-        return study_facts(connection, [uid]).get(uid, {})
+        ids = [one.id for one in find_studies(connection, {"study_instance_uid": [Term(uid)]})]
+        known = study_facts(connection, ids)
+    return [known[one] for one in ids]
+
+
+def study_of(database: Database, uid: str = STUDY) -> dict[str, object]:
+    [study] = studies_of(database, uid)
+    return study
 
 
 def rows(database: Database) -> list[int]:
@@ -59,15 +66,51 @@ def test_study_and_series_speak_with_the_first_instance_and_later_ones_fill_what
     with database.begin() as connection:
         catalog.add_instances(connection, [instance(1, header=first)])
     with database.begin() as connection:
-        second = {"PatientID": "P2", "PatientName": "Late^Comer", "Modality": "MR", "SeriesNumber": 4}
+        second = {"PatientName": "Late^Comer", "Modality": "MR", "SeriesNumber": 4}
         catalog.add_instances(connection, [instance(2, header=second, at=later(1), sop_class_uid=PR)])
     assert study_of(database) == {"PatientID": "P1", "PatientName": "Late^Comer"}
     with database.read() as connection:
-        assert find_series(connection, STUDY) == [({"Modality": "CT", "SeriesNumber": 4}, 2)]
-        assert find_studies(connection, {"name_key": [Term("late^comer")]})
-        counted = count_studies(connection, [STUDY])[STUDY]
+        [study] = [one.id for one in find_studies(connection, {"name_key": [Term("late^comer")]})]
+        assert find_series(connection, study) == [({"Modality": "CT", "SeriesNumber": 4}, 2)]
+        counted = count_studies(connection, [study])[study]
     assert (counted.modalities, counted.series, counted.instances) == (("CT",), 1, 2)
     assert counted.sop_class_uids == tuple(sorted(("1.2.840.10008.5.1.4.1.1.2", PR)))
+
+
+@pytest.mark.parametrize(
+    ("second", "studies"),
+    [
+        ({"PatientID": "P2"}, 2),
+        ({"PatientID": "P1", "IssuerOfPatientID": "OTHER"}, 2),
+        ({"PatientName": "Somebody^Else"}, 2),
+        ({"PatientID": "P1", "PatientName": "Mueller^Hans"}, 1),
+        ({"PatientName": "MULLER^HANS=山田"}, 1),
+        ({"PatientID": "P1"}, 1),
+        ({}, 1),
+    ],
+)
+def test_a_study_that_holds_series_of_two_patients_is_a_study_of_each(
+    database: Database, second: dict[str, str], studies: int
+) -> None:
+    with database.begin() as connection:
+        catalog.add_instances(connection, [instance(1, header=HEADER)])
+        catalog.add_instances(connection, [instance(1, series="1.2.9", header=second)])
+        catalog.add_instances(connection, [instance(2, series="1.2.9", header={**second, "StudyID": "7"})])
+    with database.read() as connection:
+        places = find_studies(connection, {"study_instance_uid": [Term(STUDY)]})
+        counted = count_studies(connection, [one.id for one in places])
+    assert len(places) == studies
+    told = {one.patient_id: counted[one.id].instances for one in places if one.patient_issuer != "OTHER"}
+    assert told["P1"] == (3 if studies == 1 else 1)
+    assert sum(one.instances for one in counted.values()) == 3
+
+
+def test_an_instance_of_another_patient_in_a_series_tells_nothing_of_the_first(database: Database) -> None:
+    with database.begin() as connection:
+        catalog.add_instances(connection, [instance(1, header={"PatientID": "P1"})])
+    with database.begin() as connection:
+        catalog.add_instances(connection, [instance(2, header={"PatientID": "P2", "PatientName": "Two^B"})])
+    assert study_of(database) == {"PatientID": "P1"}
 
 
 def test_the_same_instance_again_changes_nothing(database: Database) -> None:
@@ -83,7 +126,8 @@ def test_what_we_derived_is_found_too(database: Database) -> None:
         made = instance(1, series="9.8", header={**HEADER, "SeriesNumber": 900})
         catalog.add_derived_series(connection, "9.8", [made])
     with database.read() as connection:
-        assert [facts["SeriesNumber"] for facts, _ in find_series(connection, STUDY)] == [3, 900]
+        [study] = find_studies(connection, {})
+        assert [facts["SeriesNumber"] for facts, _ in find_series(connection, study.id)] == [3, 900]
 
 
 def test_a_removed_series_is_found_no_more_and_takes_its_study_when_it_was_the_last(database: Database) -> None:
@@ -112,5 +156,6 @@ def test_series_that_lack_their_rows_get_them(database: Database) -> None:
     assert rows(database) == [2, 2, 2]
     assert query_rows.fill_missing(database) == 0
     with database.read() as connection:
-        assert len(count_studies(connection, [STUDY])[STUDY].sop_class_uids) == 2
+        [study] = find_studies(connection, {"study_instance_uid": [Term(STUDY)]})
+        assert len(count_studies(connection, [study.id])[study.id].sop_class_uids) == 2
     assert study_of(database)["PatientID"] == "P1"

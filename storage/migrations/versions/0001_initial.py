@@ -156,34 +156,36 @@ def upgrade() -> None:
     op.create_index(op.f("ix_series_study_instance_uid"), "series", ["study_instance_uid"], unique=False)
     op.create_table(
         "study_keys",
+        sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("study_instance_uid", sa.Text(), nullable=False),
         sa.Column("patient_id", sa.Text(), nullable=False),
         sa.Column("patient_issuer", sa.Text(), nullable=False),
         sa.Column("accession_number", sa.Text(), nullable=False),
         sa.Column("study_date", sa.Text(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("study_instance_uid", name=op.f("pk_study_keys")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_study_keys")),
     )
+    op.create_index(op.f("ix_study_keys_study_instance_uid"), "study_keys", ["study_instance_uid"], unique=False)
     op.create_index(op.f("ix_study_keys_patient_id"), "study_keys", ["patient_id"], unique=False)
     op.create_index(op.f("ix_study_keys_accession_number"), "study_keys", ["accession_number"], unique=False)
     op.create_index(op.f("ix_study_keys_study_date"), "study_keys", ["study_date"], unique=False)
     op.create_table(
         "study_names",
         sa.Column("name_key", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), nullable=False),
-        sa.Column("study_instance_uid", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("name_key", "study_instance_uid", name=op.f("pk_study_names")),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name_key", "study_id", name=op.f("pk_study_names")),
     )
-    op.create_index(op.f("ix_study_names_study_instance_uid"), "study_names", ["study_instance_uid"], unique=False)
+    op.create_index(op.f("ix_study_names_study_id"), "study_names", ["study_id"], unique=False)
     op.create_table(
         "series_keys",
         sa.Column("series_instance_uid", sa.Text(), nullable=False),
-        sa.Column("study_instance_uid", sa.Text(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
         sa.Column("modality", sa.Text(), nullable=False),
         sa.Column("sop_class_uids", sa.JSON(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("series_instance_uid", name=op.f("pk_series_keys")),
     )
-    op.create_index(op.f("ix_series_keys_study_instance_uid"), "series_keys", ["study_instance_uid"], unique=False)
+    op.create_index(op.f("ix_series_keys_study_id"), "series_keys", ["study_id"], unique=False)
     op.create_table(
         "deliveries",
         sa.Column("job_id", sa.Integer(), nullable=False),
