@@ -81,11 +81,10 @@ def export(database: Database, files: InstanceFiles, order: Order, *, progress: 
         write_anew(part / MANIFEST, text)
         sha256 = hashlib.sha256(text).hexdigest()
         _sync_folders(part)
-        if order.key_list is not None:
-            names.write(order.key_list)
-        _audit(database, order, counts, sha256)  # before it can be taken away: no export without its record
-        part.rename(order.output)
-        sync_folder(order.output.parent)
+        with _key_list(names, order.key_list):
+            _audit(database, order, counts, sha256)  # before it can be taken away: no export without its record
+            part.rename(order.output)
+            sync_folder(order.output.parent)
     warnings = told(one.warnings for one in manifest.written)
     warnings.update(names.doubts())
     return Exported(len(manifest.written), tuple(refused), warnings, sha256)
@@ -99,17 +98,27 @@ def _exported(
         path = files.path_of(instance.sop_instance_uid)
     except FileNotFoundError:
         raise NotExported("its file is not here") from None
+    content = _as_received(path, instance)
     if policy is None:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != instance.sha256:
-            raise NotExported("its file is not the one that was received: its SHA-256 differs")
         uids = instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid
         return _written(part, "", uids, content)
+    del content  # an enhanced object fills the memory often enough below
     made = deidentify(path, policy)
     written = _written(part, made.patient.pseudonym, made.new, made.content)
     manifest.done.update(made.done)
     names.add(made)
     return replace(written, warnings=made.warnings)
+
+
+def _as_received(path: Path, instance: Instance) -> bytes:
+    """The stored file; NotExported where it is not the one received: a damaged image must not look like a good one."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise NotExported("its file is not here") from None
+    if hashlib.sha256(content).hexdigest() != instance.sha256:
+        raise NotExported("its file is not the one that was received: its SHA-256 differs")
+    return content
 
 
 def _written(part: Path, person: str, uids: tuple[str, str, str], content: bytes) -> Written:
@@ -149,6 +158,8 @@ def _refuse_mistakes(order: Order) -> None:
             raise ExportFault(f"{order.key_list} is there already and is not written over")
         if order.key_list.resolve().is_relative_to(order.output.resolve()):
             raise ExportFault("the key list names the patients: keep it outside the exported folder")
+        if not order.key_list.parent.is_dir():
+            raise ExportFault(f"{order.key_list.parent} is no folder: make it first, readable by you alone")
 
 
 @contextmanager
@@ -162,6 +173,22 @@ def _new_folder(output: Path) -> Iterator[Path]:
     finally:
         if part.exists():
             shutil.rmtree(part)
+
+
+@contextmanager
+def _key_list(names: KeyList, path: Path | None) -> Iterator[None]:
+    """The key list, where one is asked for; gone again when the export fails: it names patients for nothing then."""
+    if path is None:
+        yield
+        return
+    names.write(path)
+    exported = False
+    try:
+        yield
+        exported = True
+    finally:
+        if not exported:
+            path.unlink(missing_ok=True)
 
 
 def _sync_folders(part: Path) -> None:

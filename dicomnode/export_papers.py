@@ -17,6 +17,7 @@ from dicomnode.deidentify.instance import Deidentified, Policy
 from dicomnode.deidentify.profile import Action, table
 from dicomnode.errors import NodeFault
 from dicomnode.uids import NODE_VERSION
+from storage.folder_sync import sync_folder
 
 MANIFEST = "manifest.json"
 SPLIT = "their study names its patient in several ways (Patient ID or its issuer): it has several pseudonyms"
@@ -118,19 +119,24 @@ class KeyList:
         writer = csv.writer(text)
         writer.writerow(("kind", "original", "pseudonym", "days_earlier"))
         writer.writerows((*row, days) for row, days in self._rows.items())
-        write_anew(path, text.getvalue().encode("utf-8"))
+        write_anew(path, text.getvalue().encode("utf-8", "backslashreplace"))
+        sync_folder(path.parent)
 
 
 def write_anew(path: Path, content: bytes) -> None:
-    """A durable new file of mode 0600; raises ExportFault where one is already."""
+    """A durable new file of mode 0600, whole or not at all; raises ExportFault where one is already."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise ExportFault(f"{path} is there already and is not written over") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink()
+        raise
 
 
 def told(warnings: Iterable[tuple[str, ...]]) -> Counter[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +16,8 @@ FROM_A_DETECTOR = frozenset(
     for last in words("2 2.1 2.2 4 4.1 4.3 4.4 20 128 128.1 130 30 66.1 66.2 66.4 66.7 481.2 481.3 481.5")
 )
 """Images whose pixels a reconstruction or a computation makes: CT, MR, PET, NM, segmentations, maps, doses."""
-CAPTURED = frozenset({"SCREEN SAVE", "SCREENSAVE", "SCREEN", "SAVE_SCREEN", "CAPTURE", "REPORT", "DOSE_INFO", "FILMED"})
+CAPTURED = words("SCREEN SCREENSAVE SCREENSHOT SAVE CAPTURE REPORT DOSE PROT PROTOCOL FILMED")
+"""Words of an image type by which makers name pictures of screens, e.g. SCREEN SAVE, CSA REPORT or DOSE_INFO."""
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -54,7 +56,7 @@ def pixel_finding(dataset: Dataset, *, has_pixels: bool) -> PixelFinding:
         return PixelFinding(Risk.SAID, "Burned In Annotation is YES")
     if said == "NO":
         return PixelFinding(Risk.NONE, "Burned In Annotation is NO")
-    image_type = {one.strip().upper() for one in texts_of(dataset.get("ImageType"))}
+    image_type = {word for one in texts_of(dataset.get("ImageType")) for word in re.split(r"[\W_]+", one.upper())}
     if image_type & CAPTURED:
         return PixelFinding(Risk.UNKNOWN, "it is a picture of a screen")
     if str(dataset.get("SOPClassUID")) in FROM_A_DETECTOR and str(dataset.get("ConversionType") or "") == "":

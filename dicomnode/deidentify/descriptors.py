@@ -32,17 +32,24 @@ KNOWN = words(
     """
 )
 _BETWEEN = re.compile(r"[\s_;:/()\[\]+\-]+|,(?!\d)")
-_NUMBER = re.compile(r"\d{1,3}([.,]\d{1,2})?(mm|cm|ml|kv|mas|s|sec|min|mgy|mbq|hz|t|d|deg)?")
+_MEASURE = re.compile(r"\d{1,3}([.,]\d{1,2})?(mm|cm|ml|kv|mas|s|sec|min|mgy|mbq|hz|t|d|deg)")
+_NUMBER = re.compile(r"\d{1,3}([.,]\d{1,2})?")
+_DIGITS = re.compile(r"[\d.,]+")
 _KERNEL = re.compile(r"[bhdiqu][rfhsv]?\d{2}[fsmhr]?(_\d)?|fc\d{2}|ub|ua|[yj]b|b\d{3,4}")
 
 
 def cleaned(text: str, *, most: int) -> str:
-    """The known words, short numbers and kernels of a description, in their order, at most so many characters."""
-    kept = [word for word in (one.strip(".,*") for one in _BETWEEN.split(text)) if _known(word.casefold())]
+    """The known words, a short number and kernels of a description, in their order, at most so many characters.
+
+    Numbers that stand with others may be a date, a telephone number or an identifier: then none without a unit stays.
+    """
+    parts = [one.strip(".,*") for one in _BETWEEN.split(text)]
+    alone = sum(bool(_DIGITS.fullmatch(word)) for word in parts) == 1
+    kept = [word for word in parts if _known(word.casefold()) or (alone and _NUMBER.fullmatch(word))]
     while kept and len(" ".join(kept)) > most:
         kept.pop()
     return " ".join(kept)
 
 
 def _known(word: str) -> bool:
-    return word in KNOWN or bool(_NUMBER.fullmatch(word)) or bool(_KERNEL.fullmatch(word))
+    return word in KNOWN or bool(_MEASURE.fullmatch(word)) or bool(_KERNEL.fullmatch(word))

@@ -40,6 +40,9 @@ _UID = re.compile(r"[0-9.]{8,}")
 _IDEOGRAPHS = "\u2e80"
 """From here on names are short and stand in sentences without spaces."""
 _SHORTEST_NAME, _SHORTEST_IDENTIFIER, _SHORTEST_JOINED = 3, 4, 7
+DEEPEST = 64
+"""Items within items that are looked into; pydicom cannot write what is a few times deeper (its fault would grow for
+hours), and no standard object comes near."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Identity:
         together = re.sub(r"[\W_]", "", lower)
         return any(one in together for one in self.joined)
 
+    def taken_out_of(self, text: str) -> str:
+        """The text without these words, then in lower case; as it is where it holds none."""
+        lower = text.casefold()
+        return self._text_pattern.sub(" ", lower) if self._text_pattern.search(lower) else text
+
     def named_in_bytes(self, content: bytes) -> bool:
         """Whether encoded content holds one of the words, in UTF-8 or Latin-1."""
         lower = content.decode("latin-1").lower()
@@ -70,9 +78,8 @@ class Identity:
     def _text_pattern(self) -> re.Pattern[str]:
         letters = {word for word in self.words if word.isalpha()}
         others = self.words - letters
-        return re.compile(
-            rf"(?<![^\W\d_])(?:{_any_of(letters)})(?![^\W\d_])|(?<![^\W_])(?:{_any_of(others)})(?![^\W_])"
-        )
+        grouped = "|".join(_grouped(word) for word in sorted(others, key=len, reverse=True)) or r"(?!)"
+        return re.compile(rf"(?<![^\W\d_])(?:{_any_of(letters)})(?![^\W\d_])|(?<![^\W_])(?:{grouped})(?![^\W_])")
 
     @cached_property
     def _bytes_pattern(self) -> re.Pattern[str]:
@@ -111,8 +118,10 @@ def identity_of(dataset: Dataset, *, keep_institution: bool) -> Identity:
     return Identity(frozenset(words), frozenset(joined))
 
 
-def elements_of(dataset: Dataset) -> Iterator[DataElement]:
-    """Every element that can be read, those of items too."""
+def elements_of(dataset: Dataset, *, level: int = 0) -> Iterator[DataElement]:
+    """Every element that can be read, those of items too; raises RecursionError where items lie too deep."""
+    if level > DEEPEST:
+        raise RecursionError(f"items lie more than {DEEPEST} levels deep")
     for tag in list(dataset.keys()):
         try:
             element = dataset[tag]
@@ -121,7 +130,7 @@ def elements_of(dataset: Dataset) -> Iterator[DataElement]:
         yield element
         if element.VR == "SQ":
             for item in element.value:
-                yield from elements_of(item)
+                yield from elements_of(item, level=level + 1)
 
 
 def texts_of(value: object) -> list[str]:
@@ -140,6 +149,12 @@ def _identifies(value: str, *, by_itself: bool) -> bool:
 
 def _telling(word: str, shortest: int) -> bool:
     return len(word) >= (max(shortest, _SHORTEST_IDENTIFIER) if word.isdigit() else shortest)
+
+
+def _grouped(identifier: str) -> str:
+    """A pattern of an identifier; of a long one however it is parted: 12345678 is written 12-345 678 too."""
+    signs = re.sub(r"[\W_]", "", identifier)
+    return r"[\W_]{0,2}".join(signs) if len(signs) >= _SHORTEST_JOINED else re.escape(identifier)
 
 
 def _any_of(some: Iterable[str]) -> str:

@@ -90,7 +90,10 @@ def _deidentified(path: Path, policy: Policy) -> Deidentified:
     warnings = [] if finding.risk is Risk.NONE else [f"its pixels may name the patient: {finding.reason}"]
     if str(reading.get("RecognizableVisualFeatures") or "").upper() == "YES":
         warnings.append("its pixels may show a face that can be recognised (Recognizable Visual Features is YES)")
-    identity = identity_of(reading, keep_institution=Option.INSTITUTION in policy.options)
+    try:
+        identity = identity_of(reading, keep_institution=Option.INSTITUTION in policy.options)
+    except RecursionError:
+        raise NotExported("its sequences lie too deep in each other") from None
     patient, known = _patient(reading, policy.secret)
     if not known:
         warnings.append("it names no patient: its study stands for one")

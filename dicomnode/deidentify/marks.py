@@ -16,8 +16,6 @@ MARKS = (
     "DeidentificationMethodCodeSequence",
     "LongitudinalTemporalInformationModified",
 )
-OLDEST_TOLD_YEARS = 89
-"""Ages above it are told as 90: there are too few people of them."""
 
 
 def mark(dataset: Dataset, *, pseudonym: str, options: frozenset[Option]) -> None:
@@ -41,9 +39,6 @@ def mark(dataset: Dataset, *, pseudonym: str, options: frozenset[Option]) -> Non
     dataset.LongitudinalTemporalInformationModified = next(
         (word for option, word in modified.items() if option in options), "REMOVED"
     )
-    age = str(dataset.get("PatientAge") or "")
-    if age[:3].isdigit() and age.endswith("Y") and int(age[:3]) > OLDEST_TOLD_YEARS:
-        dataset.PatientAge = f"{OLDEST_TOLD_YEARS + 1:03d}Y"
 
 
 def fresh_meta(dataset: Dataset, former: Dataset) -> FileMetaDataset:

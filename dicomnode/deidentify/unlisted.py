@@ -49,7 +49,7 @@ _NUMBERS = words("AT CS DS IS FD FL SL SS SV UL US UV OW OF OD OL OV AS SQ") | {
 
 def unlisted_action(tag: int, vr: str, options: Set[Option]) -> Action:
     """What is done to an element without a row; what holds the element's value is looked at besides."""
-    if not dictionary_has_tag(tag) or (tag >> 16) <= 2 or (tag & 0xFFFF) == 0:
+    if not dictionary_has_tag(tag) or (tag >> 16) <= 4 or (tag & 0xFFFF) == 0:
         return Action.REMOVE
     keyword = keyword_for_tag(tag)
     if vr in DATES:

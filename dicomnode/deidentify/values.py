@@ -38,6 +38,10 @@ FORMS = {vr: re.compile(form) for vr, form in _FORMS.items()}
 CODE_STRING_AS_WRITTEN = re.compile(r"[A-Za-z0-9 _.+\-/%\[\]:]{0,32}")
 """Code strings that real devices write, with small letters and signs."""
 WELL_KNOWN = "1.2.840.10008."
+PUBLIC_CODES = "2.16.840.1.113883.6."
+"""HL7's arc of public terminologies, e.g. SNOMED CT and LOINC."""
+OLDEST_TOLD_YEARS = 89
+"""Ages above it are told as 90: there are too few people of them."""
 BYTES = words("OB UN OW OF OD OL OV") | {"OB or OW"}
 
 
@@ -52,6 +56,13 @@ def of_its_form(vr: str, values: Sequence[str]) -> bool:
     """Whether every value has a form that its representation allows; representations without a form allow all."""
     form = CODE_STRING_AS_WRITTEN if vr == "CS" else FORMS.get(vr)
     return form is None or all(not value.strip(" \0") or form.fullmatch(value.strip(" \0")) for value in values)
+
+
+def told_age(value: str) -> str:
+    """An age as it is told to strangers."""
+    years = value.strip(" \0")
+    above = years[:3].isdigit() and years.endswith("Y") and int(years[:3]) > OLDEST_TOLD_YEARS
+    return f"{OLDEST_TOLD_YEARS + 1:03d}Y" if above else value
 
 
 def moved(vr: str, value: str, *, days: int) -> str:

@@ -11,6 +11,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag
+from pydicom.uid import UID_dictionary
 
 from dicomnode.deidentify import private, structured
 from dicomnode.deidentify.descriptors import cleaned
@@ -19,7 +20,7 @@ from dicomnode.deidentify.profile import DATES, Action, Option, action_of, basic
 from dicomnode.deidentify.required import needed_of
 from dicomnode.deidentify.secret import Secret
 from dicomnode.deidentify.unlisted import unlisted_action
-from dicomnode.deidentify.values import BYTES, FORMS, WELL_KNOWN, dummy, moved, of_its_form
+from dicomnode.deidentify.values import BYTES, FORMS, PUBLIC_CODES, WELL_KNOWN, dummy, moved, of_its_form, told_age
 from dicomnode.errors import NodeFault
 
 WORDS = frozenset({"LO", "SH", "ST", "LT", "UC", "UT", "PN", "AE", "UR"})
@@ -61,10 +62,13 @@ class Walk:
             else:
                 self._element(dataset, tag, at_root=at_root)
 
-    def new_uid(self, uid: str) -> str:
-        """The UID that stands for this one; those of the standard stand for themselves."""
+    def new_uid(self, uid: str, *, of_an_instance: bool) -> str:
+        """The UID that stands for this one; those of the standard stand for themselves.
+
+        of_an_instance: for an attribute of the table, where devices are known to make their own below the standard's.
+        """
         uid = uid.strip(" \0")
-        if not uid or uid.startswith(WELL_KNOWN):
+        if not uid or uid in UID_dictionary or (not of_an_instance and uid.startswith((WELL_KNOWN, PUBLIC_CODES))):
             return uid
         return self.uids.setdefault(uid, self.secret.uid(uid))
 
@@ -90,7 +94,7 @@ class Walk:
                 action, self.done[_name(tag), Action.CLEAN] = Action.KEEP, self.done[_name(tag), Action.CLEAN] + 1
             else:
                 action = basic
-        if action is Action.CLEAN and vr not in DATES and vr not in WORDS and vr != "SQ":
+        if action is Action.CLEAN and (tag.is_private or (vr not in DATES and vr not in WORDS and vr != "SQ")):
             action = basic
         if action is Action.REMOVE:
             self._removed(dataset, tag)
@@ -124,7 +128,7 @@ class Walk:
         if vr in DATES:
             new = [moved(vr, value, days=self.earlier_days) for value in values]
         else:
-            new = [cleaned(value, most=_LONGEST.get(vr, 1024)) for value in values]
+            new = [cleaned(self.identity.taken_out_of(value), most=_LONGEST.get(vr, 1024)) for value in values]
             new = ["" if self.identity.named_in(value) else value for value in new]
         if any(new):
             self._replace(dataset, tag, vr, new if len(new) > 1 else new[0], Action.CLEAN)
@@ -139,7 +143,7 @@ class Walk:
         if not of_its_form("UI", uids):
             self._removed(dataset, tag)
             return
-        new = [self.new_uid(uid) for uid in uids]
+        new = [self.new_uid(uid, of_an_instance=row_of(tag) is not None) for uid in uids]
         if new != [uid.strip(" \0") for uid in uids]:
             self._replace(dataset, tag, "UI", new if len(new) != 1 else new[0], Action.UID)
 
@@ -147,12 +151,16 @@ class Walk:
         """The element as it was read, byte for byte, unless its value names somebody or is none of its kind."""
         if (at_root and element.keyword in _PIXELS) or self._says_nothing_of_anybody(element):
             dataset[tag] = raw  # type: ignore[assignment]
+            if element.VR == "AS" and (told := [told_age(one) for one in texts_of(element.value)]):
+                dataset[tag] = DataElement(tag, "AS", told)
             if element.VR == "UI":
                 self.kept_uids.update(one.strip(" \0") for one in texts_of(element.value))
             return
         self.named[_name(tag)] += 1
         if element.VR in WORDS:
             self._replace(dataset, tag, element.VR, dummy(element.VR), Action.DUMMY)
+        elif element.VR in DATES:  # some of them must be there, and may be empty
+            self._replace(dataset, tag, element.VR, None, Action.EMPTY)
         else:
             self._removed(dataset, tag)
 

@@ -177,6 +177,34 @@ def test_a_stored_file_that_has_changed_is_not_exported(holding: Holding, tmp_pa
     assert [uid for uid, _ in done.refused] == [first.sop_instance_uid]
 
 
+def test_a_damaged_file_is_not_de_identified_into_a_good_one(holding: Holding, tmp_path: Path) -> None:
+    first, _ = holding.receive(write_ct_series(tmp_path / "ct", slices=2))
+    path = holding.files.path_of(first.sop_instance_uid)
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-2] + b"!!")
+    done = export(
+        holding.database, holding.files, Order(everything(holding), tmp_path / "out", POLICY), progress=silent
+    )
+    assert [uid for uid, _ in done.refused] == [first.sop_instance_uid]
+
+
+def test_an_export_that_fails_at_its_end_leaves_no_key_list(holding: Holding, tmp_path: Path) -> None:
+    holding.receive(write_ct_series(tmp_path / "ct", slices=1))
+    before = set(tmp_path.iterdir())
+    order = Order(everything(holding), tmp_path / "out", POLICY, tmp_path / "key.csv")
+
+    def in_the_way(done: int, total: int) -> None:
+        if done == total:  # what stands there now was not when the export began
+            (tmp_path / "out").write_text("another's")
+
+    with pytest.raises(OSError, match="out"):
+        export(holding.database, holding.files, order, progress=in_the_way)
+    assert set(tmp_path.iterdir()) == before | {tmp_path / "out"}
+    nowhere = Order(order.chosen, tmp_path / "new", POLICY, tmp_path / "nowhere" / "key.csv")
+    with pytest.raises(ExportFault, match="is no folder"):
+        export(holding.database, holding.files, nowhere, progress=silent)
+
+
 def test_every_exported_series_is_in_the_audit_without_its_pseudonyms(holding: Holding, tmp_path: Path) -> None:
     (one,) = holding.receive(write_ct_series(tmp_path / "ct", slices=1))
     order = Order(everything(holding), tmp_path / "out", POLICY, by="anna")

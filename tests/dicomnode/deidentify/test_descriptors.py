@@ -13,6 +13,11 @@ from dicomnode.deidentify.descriptors import cleaned
         ("Huldrych Zwingli *17.01.1984", ""),
         ("PET WB AC - Zuerich", "PET WB AC"),
         ("T1_SAG_FS", "T1 SAG FS"),
+        ("Follow up 12/05/84 knee", "Follow up knee"),
+        ("born 3 Mar 84", "Mar"),
+        ("17.01 1984", ""),
+        ("CT 123-45-678", "CT"),
+        ("call 044 255 11 11, 5mm", "5mm"),
         ("", ""),
     ],
 )

@@ -54,6 +54,19 @@ def test_an_institution_is_a_word_unless_it_may_stay() -> None:
     assert not identity_of(dataset, keep_institution=True).named_in("made at Spital 4711")
 
 
+def test_an_identifier_is_found_however_its_digits_are_grouped() -> None:
+    dataset = person(PatientID="123-45-678", PatientBirthDate="19840117")
+    for text in ("Thorax 12345678", "12 345 678", "born 1984-01-17"):
+        assert named(dataset, text), text
+    assert not named(dataset, "1234567")
+
+
+def test_what_identifies_is_taken_out_of_a_text_and_other_text_stays_as_it_is() -> None:
+    identity = identity_of(person(PatientID="123-45-678"), keep_institution=False)
+    assert identity.taken_out_of("CT 123-45-678 Thorax").split() == ["ct", "thorax"]
+    assert identity.taken_out_of("CT Thorax") == "CT Thorax"
+
+
 def test_encoded_words_and_uids_are_found_in_bytes() -> None:
     identity = identity_of(person(), keep_institution=False).with_uids(["1.2.840.99"])
     assert identity.named_in_bytes("...Müller...".encode())

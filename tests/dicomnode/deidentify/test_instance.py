@@ -17,7 +17,7 @@ from dicomnode.deidentify.secret import Secret
 from dicomnode.deidentify.walk import NotExported
 from tests.builders import fixtures_folder
 from tests.builders_dicom import write_ct_series, write_pet_series
-from tests.builders_identity import BIRTH, WORDS, element, write_elements, write_naming_instance
+from tests.builders_identity import BIRTH, WORDS, element, item, write_elements, write_naming_instance
 from tests.validators import errors
 
 SECRET = Secret(b"k" * 32)
@@ -167,6 +167,15 @@ def test_a_name_in_a_comment_of_compressed_pixels_is_found(tmp_path: Path) -> No
     dataset.save_as(source)
     with pytest.raises(NotExported, match="comment that names somebody"):
         deidentify(source, BASIC)
+
+
+def test_items_within_items_without_end_are_refused_at_once(tmp_path: Path) -> None:
+    inner = b""
+    for _ in range(300):
+        inner = item({0x00082218: element(0x00082218, "SQ", inner)})
+    path = write_elements(tmp_path / "one.dcm", {0x00082218: element(0x00082218, "SQ", inner)})
+    with pytest.raises(NotExported, match="too deep"):
+        deidentify(path, BASIC)
 
 
 def test_what_is_no_dicom_file_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomnode.deidentify.structured import dummy_content, without_words
+from tests.builders_dicom import code
 
 
 def content(value_type: str, *below: Dataset) -> Dataset:
@@ -26,6 +27,16 @@ def test_text_and_names_go_at_any_depth_with_what_is_below_them() -> None:
     assert types(items) == ["CONTAINER"]
     assert types(items[0].ContentSequence) == ["NUM"]
     assert "ContentSequence" not in items[0].ContentSequence[0]
+
+
+def test_what_the_header_may_not_say_of_the_subject_does_not_stay_in_the_content() -> None:
+    named = ("Subject Age", "Subject Birth Date", "Subject Sex", "Age", "Patient Equivalent Thickness", "Mean CTDIvol")
+    items = Sequence([content("NUM") for _ in named])
+    for item, name in zip(items, named, strict=True):
+        item.ConceptNameCodeSequence = [code("1", "99TEST", name)]
+    assert without_words(items)
+    left = [item.ConceptNameCodeSequence[0].CodeMeaning for item in items]
+    assert left == ["Patient Equivalent Thickness", "Mean CTDIvol"]
 
 
 def test_nothing_but_words_cannot_be_kept() -> None:

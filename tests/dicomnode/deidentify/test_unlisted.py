@@ -36,6 +36,7 @@ def test_an_element_of_no_dictionary_and_a_group_length_go() -> None:
     assert unlisted_action(0x0018FFF2, "DS", set()) is Action.REMOVE
     assert unlisted_action(0x00080000, "UL", set()) is Action.REMOVE
     assert unlisted_action(0x00020016, "AE", set()) is Action.REMOVE
+    assert unlisted_action(0x00041500, "CS", set()) is Action.REMOVE
 
 
 def test_options_reach_what_the_table_does_not_name() -> None:

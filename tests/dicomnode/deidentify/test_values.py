@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomnode.deidentify.values import dummy, moved, of_its_form
+from dicomnode.deidentify.values import dummy, moved, of_its_form, told_age
 
 DAYS = st.dates(date(1910, 1, 1), date(2100, 1, 1))
 
@@ -68,3 +68,10 @@ def test_dummies_are_values_of_their_form() -> None:
     for vr in ("DA", "DT", "TM", "AS", "DS", "IS", "CS"):
         assert of_its_form(vr, [str(dummy(vr))])
     assert dummy("OB") == b"\0\0"
+
+
+@pytest.mark.parametrize(
+    ("age", "told"), [("089Y", "089Y"), ("090Y", "090Y"), ("097Y", "090Y"), ("999M", "999M"), ("", ""), ("old", "old")]
+)
+def test_an_age_above_89_is_told_as_90(age: str, told: str) -> None:
+    assert told_age(age) == told

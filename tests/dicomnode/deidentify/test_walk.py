@@ -23,7 +23,7 @@ from dicomnode.deidentify.secret import Secret
 from dicomnode.deidentify.values import DUMMIES, dummy
 from dicomnode.deidentify.walk import NotExported, Walk
 from tests.builders_dicom import write_ct_series, write_instance
-from tests.builders_identity import DOCUMENT, ROOT_UID, element, item, named_value, write_elements
+from tests.builders_identity import BIRTH, DOCUMENT, ROOT_UID, element, item, named_value, write_elements
 from tests.builders_objects import write_float_map, write_segmentation
 from tests.validators import errors
 
@@ -157,6 +157,47 @@ def test_words_of_the_patient_do_not_stay_where_the_table_keeps_words(tmp_path: 
     path = write_elements(tmp_path / "one.dcm", {tag: element(tag, *given) for tag, given in words.items()})
     made = deidentify(path, Policy(frozenset(), SECRET))
     assert made.warnings == ("not kept, for what stood in them: BodyPartExamined, ConvolutionKernel, Manufacturer",)
+
+
+def test_private_elements_stay_only_where_they_are_known_to_be_safe(tmp_path: Path) -> None:
+    elements = {0x00090010: element(0x00090010, "LO", b"CT HEAD"), 0x00091001: element(0x00091001, "DA", b"20200304")}
+    elements |= {0x00091002: element(0x00091002, "LO", b"head"), 0x00091003: element(0x00091003, "SQ", item({}))}
+    path = write_elements(tmp_path / "one.dcm", elements)
+    after = applied(path, Option.SAFE_PRIVATE, Option.DESCRIPTORS)
+    assert not [one for one in after if one.tag.is_private]
+
+
+def test_an_instance_uid_below_the_root_of_the_standard_is_no_uid_of_the_standard(tmp_path: Path) -> None:
+    own, well_known = b"1.2.840.10008.5.1.4.1.1.2.20240101", b"1.2.840.10008.1.4.1.1"
+    given = {0x00080018: own, 0x00200052: well_known, 0x00081150: b"1.2.840.10008.5.1.4.1.1.2.3"}
+    given |= {0x0008010C: b"2.16.840.1.113883.6.96"}
+    after = applied(write_elements(tmp_path / "one.dcm", {tag: element(tag, "UI", uid) for tag, uid in given.items()}))
+    assert after.SOPInstanceUID == SECRET.uid(own.decode())
+    kept = (after.FrameOfReferenceUID, after.ReferencedSOPClassUID, after.CodingSchemeUID)
+    assert [str(one).encode() for one in kept] == [well_known, given[0x00081150], given[0x0008010C]]
+
+
+def test_an_age_above_89_is_told_as_90_in_items_too(tmp_path: Path) -> None:
+    inner = item({0x00101010: element(0x00101010, "AS", b"097Y")})
+    path = write_elements(tmp_path / "one.dcm", {0x00082218: element(0x00082218, "SQ", inner)})
+    after = applied(path, Option.PATIENT)
+    assert after.AnatomicRegionSequence[0].PatientAge == "090Y"
+
+
+def test_an_identifier_does_not_come_through_a_description_in_pieces(tmp_path: Path) -> None:
+    given = {0x00100020: ("LO", b"A-123"), 0x00081030: ("LO", b"CT A-123 thorax")}
+    path = write_elements(tmp_path / "one.dcm", {tag: element(tag, *one) for tag, one in given.items()})
+    made = deidentify(path, Policy(frozenset({Option.DESCRIPTORS}), SECRET))
+    (tmp_path / "made.dcm").write_bytes(made.content)
+    assert dcmread(tmp_path / "made.dcm").StudyDescription == "ct thorax"
+
+
+def test_a_study_on_the_day_of_birth_keeps_its_date_as_an_element(tmp_path: Path) -> None:
+    path = write_elements(tmp_path / "one.dcm", {0x00080020: element(0x00080020, "DA", BIRTH.encode())})
+    made = deidentify(path, Policy(frozenset({Option.FULL_DATES}), SECRET))
+    (tmp_path / "made.dcm").write_bytes(made.content)
+    assert dcmread(tmp_path / "made.dcm").StudyDate == ""
+    assert made.warnings == ("not kept, for what stood in them: StudyDate",)
 
 
 def test_bytes_that_name_the_patient_where_numbers_belong_keep_the_instance_out(tmp_path: Path) -> None:
