@@ -11,7 +11,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag
-from pydicom.uid import UID_dictionary
+from pydicom.uid import UID
 
 from dicomnode.deidentify import private, structured
 from dicomnode.deidentify.descriptors import cleaned
@@ -68,7 +68,7 @@ class Walk:
         of_an_instance: for an attribute of the table, where devices are known to make their own below the standard's.
         """
         uid = uid.strip(" \0")
-        if not uid or uid in UID_dictionary or (not of_an_instance and uid.startswith((WELL_KNOWN, PUBLIC_CODES))):
+        if not uid or UID(uid).type or (not of_an_instance and uid.startswith((WELL_KNOWN, PUBLIC_CODES))):
             return uid
         return self.uids.setdefault(uid, self.secret.uid(uid))
 
