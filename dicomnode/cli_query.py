@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,17 +28,63 @@ if TYPE_CHECKING:
     from storage.database import Database
 
 errors = Console(stderr=True)
+BY = "dicomnode retrieve"
 PeerOption = Annotated[str, typer.Argument(help="A peer's name in node.toml, e.g. pacs.")]
-PatientOption = Annotated[str, typer.Option("--patient", help="Patient ID.")]
-NameOption = Annotated[str, typer.Option("--name", help='Patient Name, e.g. "DOE^*".')]
-StudyOption = Annotated[str, typer.Option("--study", help="Study Instance UID.")]
-SeriesOption = Annotated[str, typer.Option("--series", help="Series Instance UID.")]
-AccessionOption = Annotated[str, typer.Option("--accession", help="Accession Number.")]
-DateOption = Annotated[
-    str, typer.Option("--date", help='Study Date: 2024-05-06, 20240501-20240531, 20240501-, today, "last 3".')
-]
-ModalityOption = Annotated[list[str] | None, typer.Option("--modality", help="CT, PT, MR; may be given several times.")]
-DescriptionOption = Annotated[str, typer.Option("--description", help='Series Description, e.g. "*low dose*".')]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What both commands are asked for: the options by which studies and series are found."""
+
+    patient: Annotated[str, typer.Option(help="Patient ID.")] = ""
+    name: Annotated[str, typer.Option(help='Patient Name, e.g. "DOE^*".')] = ""
+    study: Annotated[str, typer.Option(help="Study Instance UID.")] = ""
+    accession: Annotated[str, typer.Option(help="Accession Number.")] = ""
+    date: Annotated[
+        str, typer.Option(help='Study Date: 2024-05-06, 20240501-20240531, 20240501-, today, "last 3".')
+    ] = ""
+    modality: Annotated[list[str] | None, typer.Option(help="CT, PT, MR; may be given several times.")] = None
+    series: Annotated[str, typer.Option(help="Series Instance UID.")] = ""
+    description: Annotated[str, typer.Option(help='Series Description, e.g. "*low dose*".')] = ""
+
+    def question(self) -> Question:
+        """The same as it is asked. Raises NodeFault for what cannot be asked."""
+        from dicomnode.question import Question
+
+        if self.series and not self.study:
+            raise NodeFault("a series is found within its study: give --study with --series")
+        try:
+            return Question(
+                patient_id=self.patient,
+                patient_name=self.name,
+                study_instance_uid=self.study,
+                accession_number=self.accession,
+                study_date=self.date,
+                modality=tuple(one.upper() for one in self.modality or ()),
+                series_instance_uid=self.series,
+                series_description=self.description,
+            )
+        except ValueError as fault:
+            raise NodeFault(str(fault)) from fault
+
+
+def with_wanted(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer sees it: with the options of Wanted in the place of its parameter `wanted`."""
+    options = inspect.signature(Wanted, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def typed(**given: Any) -> None:
+        command(wanted=Wanted(**{name: given.pop(name) for name in options}), **given)
+
+    shown: list[inspect.Parameter] = []
+    for one in own.parameters.values():
+        shown += options.values() if one.name == "wanted" else [one]
+    typed.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]
+    typed.__annotations__ = {one.name: one.annotation for one in shown}
+    return typed
+
+
 STUDY_COLUMNS = {
     "patient": "PatientID", "name": "PatientName", "date": "StudyDate", "accession": "AccessionNumber",
     "modalities": "ModalitiesInStudy", "study": "StudyInstanceUID", "description": "StudyDescription",
@@ -47,16 +96,10 @@ SERIES_COLUMNS = {
 }  # fmt: skip
 
 
+@with_wanted
 def query(
     peer: PeerOption,
-    patient: PatientOption = "",
-    name: NameOption = "",
-    study: StudyOption = "",
-    accession: AccessionOption = "",
-    date: DateOption = "",
-    modality: ModalityOption = None,
-    series: SeriesOption = "",
-    description: DescriptionOption = "",
+    wanted: Wanted,
     level: Annotated[str, typer.Option(help="study, series; absent: series where one is asked for.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many rows at most.")] = 200,
     config: ConfigOption = CONFIG,
@@ -71,10 +114,10 @@ def query(
     from dicomnode.finding import Finder
 
     settings, called = _called(config, peer)
-    asked = _question(patient, name, study, accession, date, modality, series, description)
+    asked = wanted.question()
     if level not in ("", "study", "series"):
         raise NodeFault(f"--level is study or series, not {level!r}")
-    by_series = level == "series" or (not level and bool(series or description))
+    by_series = level == "series" or (not level and bool(wanted.series or wanted.description))
     with _while("asking", as_json), Finder(called, ae_title=settings.node.ae_title, identity=settings.tls) as finder:
         if by_series:
             found = [{**one.study, **one.values} for one in finder.series(asked, most=limit)]
@@ -93,16 +136,10 @@ def query(
         errors.print(f"there may be more than {limit}: narrow the question or raise --limit")
 
 
+@with_wanted
 def retrieve(
     peer: PeerOption,
-    patient: PatientOption = "",
-    name: NameOption = "",
-    study: StudyOption = "",
-    accession: AccessionOption = "",
-    date: DateOption = "",
-    modality: ModalityOption = None,
-    series: SeriesOption = "",
-    description: DescriptionOption = "",
+    wanted: Wanted,
     by_get: Annotated[
         bool, typer.Option("--get", help="C-GET over one association, instead of C-MOVE to the running node.")
     ] = False,
@@ -126,7 +163,7 @@ def retrieve(
     from dicomnode.stores import Stores
 
     settings, called = _called(config, peer)
-    asked = _question(patient, name, study, accession, date, modality, series, description)
+    asked = wanted.question()
     if asked.is_open:
         raise NodeFault("say what to fetch: --patient, --study, --accession, --date, --modality or --series")
     if not by_get:
@@ -158,11 +195,10 @@ def retrieve(
                 bars.update(task, completed=done, total=total or None)
 
             rows.append(_fetch(fetcher, finder, one, database, "get" if by_get else "move", progress))
+            _tell(settings, "series retrieved", called.name, rows[-1])  # at once: who stops the command stops no audit
             bars.update(task, visible=False)
             bars.advance(overall)
     database.close()
-    for row in rows:
-        _tell(settings, "series retrieved", called.name, row)
     if as_json:
         print_json(rows)
     else:
@@ -194,7 +230,7 @@ def _fetch(
         "how": f"C-{how.upper()}",
     }
     try:
-        brought = bring_series(fetcher, finder, series, database, how=how, progress=progress)
+        brought = bring_series(fetcher, finder, series, database, how=how, by=BY, progress=progress)
     except (PeerUnreachable, PeerRejected) as fault:
         return row | {"instances": series.instances, "held": 0, "fetched": 0, "failed": 0, "reason": str(fault)}
     counts = {key: getattr(brought, key) for key in ("instances", "held", "fetched", "failed")}
@@ -209,19 +245,6 @@ def _called(folder: Path, name: str) -> tuple[Config, Peer]:
     if not peer.reachable:
         raise ConfigFault(settings.folder / "node.toml", f"peers.{name}", "it cannot be asked: give it host and port")
     return settings, peer
-
-
-def _question(
-    patient: str, name: str, study: str, accession: str, date: str, modality: list[str] | None, series: str, words: str
-) -> Question:
-    from dicomnode.question import Question
-
-    if series and not study:
-        raise NodeFault("a series is found within its study: give --study with --series")
-    try:
-        return Question(patient, name, study, accession, date, "", tuple(modality or ()), series, words)
-    except ValueError as fault:
-        raise NodeFault(str(fault)) from fault
 
 
 def _refuse_unless_listening(settings: Config) -> None:

@@ -1,9 +1,10 @@
-"""Work that waits for peers, each piece on a thread of its own, which never keeps the process from ending."""
+"""Work that waits for peers, on threads that never keep the process from ending, and in turns where it must."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 AT_ONCE = 4
 """So many peers are asked at the same time."""
@@ -30,3 +31,24 @@ class Errands:
         self._out[key] = threading.Thread(target=errand, name=f"errand {key}", daemon=True)
         self._out[key].start()
         return True
+
+
+class Turns:
+    """Whoever wants the same has it one after the other; for any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken: set[Hashable] = set()
+
+    @contextmanager
+    def turn(self, key: Hashable) -> Iterator[None]:
+        """Nobody else is inside with that key."""
+        with self._changed:
+            self._changed.wait_for(lambda: key not in self._taken)
+            self._taken.add(key)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken.discard(key)
+                self._changed.notify_all()

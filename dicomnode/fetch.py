@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dicomnode.config import Config
+from dicomnode.errands import Turns
 from dicomnode.fetching import Fetcher
 from dicomnode.polling import Poller
 from dicomnode.service import Happening
@@ -19,6 +20,7 @@ class Fetch:
         self, config: Callable[[], Config], stores: Stores, *, tell: Happening, filled: Callable[[], None]
     ) -> None:
         """config: the one in force, asked each time; tell: the audit; filled: told that a job may be ready."""
+        turns = Turns()
 
         def fetcher() -> Fetcher:
             node = config().node
@@ -28,6 +30,7 @@ class Fetch:
                 maximum_bytes=node.maximum_instance_bytes,
                 happened=tell,
                 identity=config().tls,
+                turns=turns,
             )
 
         self._supplier = Supplier(config, stores.database, fetcher, tell=tell, filled=filled)

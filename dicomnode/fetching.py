@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from dicomnode.call import Patience
 from dicomnode.contexts import ACCEPTED_STORAGE, MOST_CONTEXTS, TRANSFER_SYNTAXES
 from dicomnode.dialogue import Answer, Ask, Dialogue
+from dicomnode.errands import Turns
 from dicomnode.errors import DatasetUnfit, PeerRejected, PeerUnreachable
 from dicomnode.fast_pdu import StoreRequest
 from dicomnode.finding import FoundInstance, FoundSeries
@@ -63,7 +64,8 @@ class Fetched:
 class Fetcher:
     """Who fetches: our AE title, and where C-GET puts what comes.
 
-    maximum_bytes: longest instance that C-GET takes; happened: told of what the audit must know of such.
+    maximum_bytes: longest instance that C-GET takes; happened: told of what the audit must know of such; turns: of
+    all who fetch here, by series.
     """
 
     ae_title: str
@@ -72,6 +74,7 @@ class Fetcher:
     happened: Happening
     identity: TlsIdentity | None = None
     patience: Patience = PATIENCE
+    turns: Turns = field(default_factory=Turns)
 
     def fetch(
         self,
@@ -116,7 +119,7 @@ class Fetcher:
                 if not last.is_last:
                     done = (last.completed or 0) + (last.warnings or 0)
                     progress(done, None if last.remaining is None else done + (last.failed or 0) + last.remaining)
-            return outcome(dialogue.where, last)
+            return outcome(dialogue.where, last, asked_for=len(wanted))
 
     def _get(
         self, peer: Peer, series: FoundSeries, asked: Dataset, wanted: Sequence[FoundInstance], progress: Progress
@@ -190,8 +193,13 @@ def offers_for(sop_class_uids: set[str], modality: str = "") -> frozenset[Offer]
     return frozenset((uid, syntax) for uid in wanted for syntax in TRANSFER_SYNTAXES[:room])
 
 
-def outcome(where: str, last: Answer, *, refused_by_us: int = 0) -> Fetched:
-    """What the last answer says. Raises PeerRejected or PeerUnreachable for a refusal of the whole."""
+def outcome(where: str, last: Answer, *, asked_for: int = 0, refused_by_us: int = 0) -> Fetched:
+    """What the last answer says; asked_for: counts as done where it says success and no number.
+
+    Raises PeerRejected or PeerUnreachable for a refusal of the whole.
+    """
+    if last.status == 0x0000 and last.completed is None:  # PS3.7 9.1.4: the numbers may be left out
+        return Fetched(asked_for, last.failed or 0, last.warnings or 0)
     done = Fetched(last.completed or 0, last.failed or 0, last.warnings or 0)
     if last.status in (0x0000, WITH_WARNINGS):
         return done

@@ -107,9 +107,12 @@ class Finder:
                 given += 1
                 yield found
 
-    def series_of(self, study: Values, question: Question) -> list[FoundSeries]:
-        """The series of one study that are asked for; question: it names the study."""
-        asked = series_identifier(question)
+    def series_of(self, study: Values, question: Question, *more: str) -> list[FoundSeries]:
+        """The series of one study that are asked for; question: it names the study; more: keywords asked beside.
+
+        Some peers read a file for what is asked beside: not for every series there is.
+        """
+        asked = series_identifier(question, *more)
         keys = ("StudyInstanceUID", "SeriesInstanceUID")
         with_study = {"StudyInstanceUID": question.study_instance_uid}
         found = self._found(asked, keys, lambda values: answers_series(question, values), None, with_study)

@@ -125,12 +125,12 @@ def study_identifier(question: Question) -> Dataset:
     return identifier
 
 
-def series_identifier(question: Question) -> Dataset:
-    """The identifier of a C-FIND for series of the one study that the question names."""
+def series_identifier(question: Question, *more: str) -> Dataset:
+    """The identifier of a C-FIND for series of the one study that the question names; more: keywords asked beside."""
     wanted = {keyword: getattr(question, name) for name, keyword in OF_SERIES.items() if name != "modality"}
     wanted["StudyInstanceUID"] = question.study_instance_uid
     wanted["Modality"] = question.modality[0] if len(question.modality) == 1 else ""
-    return _identifier("SERIES", ASKED_OF_SERIES, wanted)
+    return _identifier("SERIES", (*ASKED_OF_SERIES, *more), wanted)
 
 
 def image_identifier(study_instance_uid: str, series_instance_uid: str) -> Dataset:

@@ -38,6 +38,27 @@ def same_patient(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     )
 
 
+def surely_same_patient(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two headers of different studies are of one patient: something beside the Patient ID says so.
+
+    Two hospitals give one number to two patients; birth dates, or names where a birth date is not said, tell.
+    """
+    if not one.get("PatientID") or not same_patient(one, other):
+        return False
+    if one.get("PatientBirthDate") and other.get("PatientBirthDate"):
+        return True  # equal, or they would contradict each other; names change
+    name = plain_name(one.get("PatientName"))
+    return bool(name) and name == plain_name(other.get("PatientName"))
+
+
+def plain_name(value: object) -> tuple[str, ...]:
+    """The components of a Person Name in its first writing, without case and padding (PS3.5 6.2.1)."""
+    components = [part.strip().casefold() for part in str(value or "").partition("=")[0].split("^")]
+    while components and not components[-1]:
+        components.pop()
+    return tuple(components)
+
+
 def why_not(need: NeedTable, source: Candidate, candidate: Candidate) -> str:
     """Why that series does not fill the need, in words without values of the patient; empty: it does."""
     mine, its = source.shared.values, candidate.shared.values
@@ -50,7 +71,8 @@ def why_not(need: NeedTable, source: Candidate, candidate: Candidate) -> str:
     same_study = candidate.series.study_instance_uid == source.series.study_instance_uid
     if same_study != (need.of == "study"):
         return "it is of another study" if need.of == "study" else "it is of the same study"
-    if not same_patient(mine, its) or (need.of == "earlier" and not mine.get("PatientID")):
+    is_same = same_patient if same_study else surely_same_patient
+    if not is_same(mine, its) or {"PatientID", *IDENTITY} & candidate.shared.differing:
         return "it is not surely of the same patient"
     if need.of == "earlier" and not (moment(its)[0] and moment(its) <= moment(mine)):
         return "it is not earlier"

@@ -50,7 +50,7 @@ def saw(
         "rule": rule,
         "state": state,
         "instances": instances,
-        "tries": 0 if known is None else known.tries + bool(reason),
+        "tries": (0 if known is None else known.tries) + bool(reason),
         "seen_at": now,
         "reason": reason,
     }

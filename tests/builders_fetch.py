@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,6 +79,7 @@ class Holding:
         with self.database.begin() as connection:
             series = catalog.get_series(connection, series_instance_uid)
             wanted = new_job(
+                key=f"ct for {series_instance_uid}",
                 series_instance_uid=series_instance_uid,
                 study_instance_uid=series.study_instance_uid,
                 source_sop_instance_uids=tuple(catalog.instance_uids(connection, series_instance_uid)),
@@ -87,8 +87,3 @@ class Holding:
                 needs=(Need("ct", definition, limit_s),),
             )
             return jobs.add_job(connection, wanted)[0]
-
-
-def threads_ended(name: str) -> bool:
-    """Whether no thread is left whose name begins so."""
-    return not any(thread.name.startswith(name) for thread in threading.enumerate())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from dicomnode.cli import app
+from dicomnode.cli_query import Wanted
 from dicomnode.errors import ConfigFault, NodeFault
 from tests.builders_dicom import write_ct_series, write_pet_series
 from tests.builders_retrieve import give, introduce
@@ -43,7 +45,7 @@ def typed(config: Path, *words: str) -> Result:
 
 @pytest.mark.peer
 def test_studies_and_series_are_shown_as_a_table_and_as_json(node: RunningNode) -> None:
-    table = typed(node.config, "query", "pacs", "--patient", "PHANTOM-1")
+    table = typed(node.config, "query", "pacs", "--patient", "PHANTOM-1", "--modality", "ct")
     assert table.exit_code == 0, table.output
     assert "2024" in table.output and "PHANTOM-1" in table.output
     found = json.loads(
@@ -101,6 +103,25 @@ def test_a_mistake_is_said_with_what_to_do(node: RunningNode, words: tuple[str, 
     said = typed(node.config, *words)
     assert said.exit_code == 1
     assert isinstance(said.exception, NodeFault | ConfigFault) and told in str(said.exception)
+
+
+@pytest.mark.peer
+def test_a_peer_that_does_not_know_us_is_said_with_what_to_look_at(pacs: Orthanc, tmp_path: Path) -> None:
+    """Orthanc aborts without a word at the question of an AE title that it does not know."""
+    stranger = RunningNode(tmp_path, pacs.dicom_port, rules=NO_RULES)
+    stranger.write_config()
+    file = stranger.config / "node.toml"
+    file.write_text(file.read_text().replace('ae_title = "DICOMNODE"', 'ae_title = "STRANGER"'))
+    said = typed(stranger.config, "query", "pacs")
+    assert isinstance(said.exception, NodeFault)
+    assert "check that it knows our AE title STRANGER and our address" in str(said.exception)
+
+
+def test_both_commands_have_the_same_options_for_what_is_asked() -> None:
+    for command in ("query", "retrieve"):
+        shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        assert all(f"--{one.name} " in shown for one in fields(Wanted))
+        assert "--wanted" not in shown
 
 
 def test_help_shows_how_the_commands_are_typed() -> None:

@@ -120,7 +120,7 @@ def test_an_identifier_without_end_is_not_taken_into_memory() -> None:
 def test_a_peer_without_the_service_is_told_apart_from_one_that_is_away() -> None:
     with (
         ScriptedPeer(refused=lambda syntax: True) as scripted,
-        pytest.raises(PeerRejected, match="does not offer C-FIND.*DICOMNODE"),
+        pytest.raises(PeerRejected, match=r"does not offer C-FIND.*DICOMNODE"),
     ):
         ask(scripted)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from dicomnode.fetch import Fetch
 from dicomnode.need_settings import NeedTable
 from dicomnode.stores import Stores
-from storage import needs, sightings
+from storage import needs
 from storage.database import Database
 from storage.passport_files import PassportFiles
 from tests.builders_dicom import write_ct_series, write_pet_series
@@ -28,11 +28,5 @@ def test_one_look_fills_needs_and_asks_peers(database: Database, tmp_path: Path)
     with database.read() as connection:
         assert needs.inputs_of(connection, job.id)[0].series_instance_uid == ct
     assert woken == [True]
-
-    def looked() -> bool:
-        with database.read() as connection:
-            return sightings.looked_at(connection, "new") is not None
-
-    wait_until(looked, seconds=20)
     wait_until(lambda: holding.told, seconds=20)
     assert holding.told[0][0] == "retrieve failed"

@@ -235,5 +235,6 @@ def test_c_get_offers_every_transfer_syntax_that_fits_one_association() -> None:
 
 
 def test_part_of_a_series_is_a_count_and_not_a_fault_of_the_whole() -> None:
+    assert outcome("there", Answer(0x0000), asked_for=5).completed == 5, "a peer need not count"
     assert outcome("there", Answer(0xB000, completed=3, failed=2)).failed == 2
     assert outcome("there", Answer(0xA702, completed=3)).failed == 1

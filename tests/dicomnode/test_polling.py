@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from dicomnode.polling import Poller
+from dicomnode.need_settings import RetrieveTable
+from dicomnode.polling import Poller, days_asked
 from storage import sightings
 from storage.database import Database
 from storage.sightings import Sight
@@ -55,10 +59,14 @@ def last_look(holding: Holding) -> datetime | None:
 def looks(holding: Holding, step: Poller, count: int) -> None:
     """So many looks have begun and ended."""
     for _ in range(count):
-        before = last_look(holding)
-        step()
+        before = step._tried_at.get("new CT")
+
+        def begun(before: float | None = before) -> bool:
+            step()
+            return step._tried_at.get("new CT") != before
+
+        wait_until(begun, seconds=20)
         wait_until(lambda: not step._errands.is_out("new CT"), seconds=20)
-        assert last_look(holding) != before
     holding.list()
 
 
@@ -90,8 +98,6 @@ def test_a_series_is_fetched_once_when_it_stands_still_and_later_only_what_is_mi
 def test_what_is_here_already_is_not_fetched_nor_when_retention_has_taken_it(
     database: Database, tmp_path: Path, pacs: Orthanc
 ) -> None:
-    import sqlalchemy as sa
-
     holding = Holding(database, tmp_path, as_peer(pacs), RULES.format(more='description = "Second*"'))
     ct = write_ct_series(tmp_path / "ct", slices=3, SeriesDescription="Second CT")
     give(pacs, ct)
@@ -108,6 +114,49 @@ def test_what_is_here_already_is_not_fetched_nor_when_retention_has_taken_it(
     assert fetched(holding) == []
 
 
+@pytest.mark.peer
+def test_what_was_fetched_and_removed_here_is_not_fetched_again_when_the_peer_drops_an_image(
+    database: Database, tmp_path: Path, pacs: Orthanc
+) -> None:
+    holding = Holding(database, tmp_path, as_peer(pacs), RULES.format(more='description = "Third*"'))
+    ct = write_ct_series(tmp_path / "ct", slices=3, SeriesDescription="Third CT")
+    give(pacs, ct)
+    step = poller(holding)
+    looks(holding, step, 2)
+    (row,) = fetched(holding)
+    with database.begin() as connection:
+        for table in ("instances", "series"):
+            connection.execute(sa.text(f"DELETE FROM {table}"))
+    for path in (tmp_path / "files" / "arrivals").iterdir():
+        path.unlink()
+    pacs.delete(f"/instances/{next(iter(pacs.series()[row[0]]['instances'].values()))}")
+    looks(holding, step, 3)
+    assert fetched(holding) == [row]
+
+
+@pytest.mark.peer
+def test_a_series_that_cannot_be_had_does_not_hold_up_the_others_and_comes_last(
+    database: Database, tmp_path: Path, pacs: Orthanc
+) -> None:
+    rules = RULES.format(more='description = "Fourth*"\nmost = 1')
+    holding = Holding(database, tmp_path, as_peer(pacs), rules)
+    good, bad = generate_uid(), generate_uid()
+    ultrasound: dict[str, Any] = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1", "StudyDate": "20230101"}
+    foreign = write_ct_series(
+        tmp_path / "bad", slices=2, series_instance_uid=bad, SeriesDescription="Fourth A", **ultrasound
+    )
+    for path in foreign:
+        dataset = dcmread(path)
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        dataset.save_as(path)
+    give(pacs, foreign)
+    give(pacs, write_ct_series(tmp_path / "good", slices=3, series_instance_uid=good, SeriesDescription="Fourth B"))
+    looks(holding, poller(holding), 4)
+    assert fetched(holding) == [(good, 0, 3)]
+    (told,) = [details for event, _, details in holding.told if event == "retrieve failed"]
+    assert bad in told["reason"] and "which the node does not keep" in told["reason"]
+
+
 def test_a_peer_that_is_away_is_told_once(database: Database, tmp_path: Path) -> None:
     holding = Holding(database, tmp_path, rules=RULES.format(more=""))
     looks(holding, poller(holding), 3)
@@ -118,15 +167,45 @@ def test_a_peer_that_is_away_is_told_once(database: Database, tmp_path: Path) ->
 def test_nobody_is_asked_before_the_time_has_come(database: Database, tmp_path: Path) -> None:
     rules = RULES.format(more="").replace("0.0001", "10.0")
     holding = Holding(database, tmp_path, rules=rules)
-    now = datetime.now(UTC)
+
+    def asked(ago: timedelta) -> bool:
+        with database.begin() as connection:
+            sightings.look(connection, "new CT", datetime.now(UTC) - ago)
+        step = poller(holding)  # the node has just been started
+        step()
+        wait_until(lambda: not step._errands.is_out("new CT"), seconds=20)
+        return bool(step._tried_at)
+
+    assert not asked(timedelta(minutes=1))
+    assert asked(timedelta(minutes=11))
+    assert asked(-timedelta(days=300)), "a clock that once was wrong does not end the asking for a year"
+
+
+def test_a_look_that_failed_is_no_look(database: Database, tmp_path: Path) -> None:
+    """The days without an answer are asked for when the peer is back."""
+    holding = Holding(database, tmp_path, rules=RULES.format(more=""))
+    before = datetime.now(UTC) - timedelta(days=3)
     with database.begin() as connection:
-        sightings.look(connection, "new CT", now)
-    poller(holding)()
-    with database.begin() as connection:
-        assert sightings.looked_at(connection, "new CT") == now
-        sightings.look(connection, "new CT", now - timedelta(minutes=11))
-    step = poller(holding)
-    step()
-    wait_until(lambda: not step._errands.is_out("new CT"), seconds=20)
-    last = last_look(holding)
-    assert last is not None and last >= now
+        sightings.look(connection, "new CT", before)
+    looks(holding, poller(holding), 1)
+    assert last_look(holding) == before
+
+
+@pytest.mark.parametrize(
+    ("days", "last_look", "asked"),
+    [
+        (1, None, "20240309-"),
+        (0, None, "20240310-"),
+        (0, "2024-03-09T23:59", "20240309-"),
+        (1, "2024-03-07T12:00", "20240306-"),
+        (1, "2023-03-07T12:00", "20240207-"),
+        (1, "2031-03-07T12:00", "20240309-"),
+    ],
+    ids=["first", "today only", "over midnight", "after an outage", "after a year", "clock was ahead"],
+)
+def test_the_days_since_the_last_look_are_asked_for_without_an_end(
+    days: int, last_look: str | None, asked: str
+) -> None:
+    table = RetrieveTable.model_validate({"name": "new CT", "from": "pacs", "days": days})
+    last = None if last_look is None else datetime.fromisoformat(last_look).astimezone()
+    assert days_asked(table, last, date(2024, 3, 10)) == asked

@@ -9,7 +9,7 @@ import pytest
 
 from dicomnode.need_settings import NeedTable
 from dicomnode.rules import SharedAttributes
-from dicomnode.slots import Candidate, best_of, same_patient, why_not
+from dicomnode.slots import Candidate, best_of, same_patient, surely_same_patient, why_not
 from dicomnode.uids import MODEL_NAME
 from storage.catalog import Origin, Series, SeriesState
 
@@ -17,18 +17,25 @@ MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def candidate(
-    uid: str, *, study: str = "1.2", count: int = 3, origin: Origin = Origin.RECEIVED, **values: Any
+    uid: str,
+    *,
+    study: str = "1.2",
+    count: int = 3,
+    origin: Origin = Origin.RECEIVED,
+    differing: tuple[str, ...] = (),
+    **values: Any,
 ) -> Candidate:
     series = Series(uid, study, "pacs", SeriesState.CLOSED, origin, 1, count, MOMENT, MOMENT, MOMENT, "")
     usual = {
         "PatientID": "4711",
+        "PatientBirthDate": "19500101",
         "Modality": "CT",
         "StudyDate": "20240101",
         "StudyTime": "10",
         "FrameOfReferenceUID": "9",
     }
     shared = {key: value for key, value in (usual | values).items() if value is not None}
-    return Candidate(series, SharedAttributes(shared))
+    return Candidate(series, SharedAttributes(shared, frozenset(differing)))
 
 
 PET = candidate("1.2.1", Modality="PT")
@@ -47,7 +54,10 @@ EARLIER = NeedTable(modality="CT", of="earlier")
         (STUDY, candidate("1.3.2", study="1.3"), "another study"),
         (STUDY, candidate("1.2.2", PatientID="4712"), "not surely"),
         (STUDY, candidate("1.2.2", PatientID=None), "not surely"),
+        (STUDY, candidate("1.2.2", PatientSex=None, differing=("PatientSex",)), "not surely"),
+        (STUDY, candidate("1.2.2", PatientBirthDate=None, PatientName="Doe^Jane"), ""),
         (EARLIER, candidate("1.3.2", study="1.3", StudyDate="20231231"), ""),
+        (EARLIER, candidate("1.3.2", study="1.3", StudyDate="20231231", PatientBirthDate=None), "not surely"),
         (EARLIER, candidate("1.3.2", study="1.3", StudyDate="20240102"), "not earlier"),
         (EARLIER, candidate("1.3.2", study="1.3", StudyDate=None), "not earlier"),
         (EARLIER, candidate("1.2.2"), "the same study"),
@@ -69,6 +79,26 @@ def test_one_patient_id_with_two_birth_dates_is_two_patients(keyword: str) -> No
     assert same_patient({"PatientID": "1", keyword: "A"}, {"PatientID": "1", keyword: "A"})
     assert same_patient({"PatientID": "1", keyword: "A"}, {"PatientID": "1"})
     assert not same_patient({"PatientID": "1", keyword: "A"}, {"PatientID": "1", keyword: "B"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"PatientBirthDate": "1950"}, {"PatientBirthDate": "1950", "PatientName": "Roe^Jane"}, True),
+        ({"PatientBirthDate": "1950"}, {"PatientBirthDate": "1951"}, False),
+        ({"PatientName": "DOE^JOHN"}, {"PatientName": "Doe^John^^^", "PatientBirthDate": "1950"}, True),
+        ({"PatientName": "Yamada^Tarou=山田^太郎"}, {"PatientName": "YAMADA^TAROU"}, True),
+        ({"PatientName": "DOE^JOHN"}, {"PatientName": "ROE^RICHARD"}, False),
+        ({"PatientName": "DOE^JOHN", "PatientSex": "M"}, {"PatientSex": "M"}, False),
+        ({}, {}, False),
+    ],
+)
+def test_of_another_study_a_patient_id_alone_is_not_enough(
+    one: dict[str, str], other: dict[str, str], same: bool
+) -> None:
+    """Two hospitals give one number to two patients."""
+    assert surely_same_patient({"PatientID": "1", **one}, {"PatientID": "1", **other}) is same
+    assert not surely_same_patient({"PatientID": "1", **one}, {"PatientID": "2", **other})
 
 
 def test_without_a_patient_id_nothing_of_another_study_is_read() -> None:

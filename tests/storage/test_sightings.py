@@ -24,6 +24,8 @@ def test_the_last_sight_counts_and_its_failures_are_added_up(database: Database)
         saw(connection, Sight.WANTED, 7, reason="the peer sent 6 of 7")
         assert sightings.sighting(connection, "pacs", "1.2.3.4") == Sighting(Sight.WANTED, 7, 2)
         assert sightings.sighting(connection, "archive", "1.2.3.4") is None
+        saw(connection, Sight.WANTED, 7, peer="archive", reason="it refused")
+        assert sightings.sighting(connection, "archive", "1.2.3.4") == Sighting(Sight.WANTED, 7, 1)
 
 
 def test_a_series_of_which_a_peer_holds_more_is_short(database: Database) -> None:
