@@ -15,8 +15,9 @@ in one syslog message (RFC 5424) over TLS (RFC 5425, PS3.15 A.6), TCP (RFC 6587,
 - **Header.** Facility 10; severity 5, or 4 where the outcome is not 0. MSGID `DICOM+RFC3881`. `[meta
   sequenceId]` is the number of the row: a message that comes twice bears it twice, and a number that is missing
   is a row that is missing.
-- **Length.** At most {longest} bytes over TLS and TCP, {shortest} over UDP where it can be so short; our own
-  details are left out first.
+- **Length.** At most {longest} bytes over TLS and TCP, {shortest} over UDP where it can be so short. Our own
+  details are left out first; then all studies but one and the keys of a query, and words are cut after 64
+  characters. An ID is whole or not there. The row's number and hash are always there.
 - **Event.** `EventTypeCode` ends with our own word for the event, in the coding scheme `99DCMNODE`. An event
   for which A.5.3 has no message has it as `EventID` too.
 - **Participants.** `UserID` of the node is its AE title, of a peer its name in node.toml, of a person
@@ -30,8 +31,9 @@ in one syslog message (RFC 5424) over TLS (RFC 5425, PS3.15 A.6), TCP (RFC 6587,
 - **The row.** The last object is the row itself: its number (after `#`), its hash in our chain, and its
   details. Who keeps the messages can later show whether the node's audit is still whole.
 - **Outages.** Over TLS and TCP a batch of at most 200 rows has arrived when the receiver has ended its
-  connection in order; else all of it is sent again. Nothing is lost; at most one batch comes twice. A receiver
-  must end its side when we have ended ours. Over UDP nobody knows.
+  connection in order; else all of it is sent again, in smaller batches after each fault. Nothing is lost; a fault
+  makes at most one batch come twice. A frame that is not whole is to be thrown away: it comes again. A receiver
+  must end its side when we have ended ours, within 20 s. Over UDP nobody knows.
 
 | event | EventID | EventTypeCode | action | outcome | who takes part |
 | --- | --- | --- | --- | --- | --- |

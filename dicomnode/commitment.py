@@ -39,6 +39,8 @@ def read_request(dataset: Dataset) -> tuple[str, list[Reference]]:
         raise DatasetUnfit(f"a request for storage commitment that cannot be read ({type(fault).__name__})") from fault
     if not references:
         raise DatasetUnfit("a request for storage commitment that names no instance")
+    if len(set(references)) != len({one.sop_instance_uid for one in references}):
+        raise DatasetUnfit("a request for storage commitment that names an instance with two SOP classes")
     return transaction_uid, references
 
 

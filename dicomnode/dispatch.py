@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dicomnode.bell import DISPATCH_ROOM, Bell
@@ -22,6 +22,8 @@ from storage.database import Database
 LOG = logging.getLogger(__name__)
 DERIVE_QUEUE, SEND_QUEUE = "derive", "send"
 ROUTINE = 1
+STRANDED = timedelta(hours=1)
+"""After so long nobody is at work any more on a report that was to be told over the association that asked for it."""
 
 Tell = Callable[[str, str, Mapping[str, Any]], None]
 """Told of what the audit must know: (event, peer, details)."""
@@ -88,6 +90,7 @@ class Dispatcher:
                 rung.add(self._lane(name))
         for promise in asked:  # the report on what a peer wants kept has its turn in the lane to that peer
             if (peer := self._peers.get(promise.peer)) is not None and not peer.reachable:
+                self._end_stranded(promise, now)
                 continue  # it is told over its own association, or not at all
             lane = self._lane(promise.peer)
             run_id = f"{lane}.promise.{promise.id}.{promise.attempts}"
@@ -103,6 +106,14 @@ class Dispatcher:
         for noticed in self._processes.tend():
             LOG.warning("node: %s", noticed)
             self._tell("process restarted", "", {"what": noticed})
+
+    def _end_stranded(self, promise: promises.Promise, now: datetime) -> None:
+        """A request that was to be told over an association that has ended, or whose node was killed, does not wait."""
+        if now - promise.asked_at > STRANDED:
+            LOG.error("commitment: %s was not told what we keep: its association is gone", promise.peer)
+            why = "the association over which it was to be told is gone, and it has no host and port to be called at"
+            with self._database.begin() as connection:
+                promises.abandon_promise(connection, promise, reason=why)
 
     def _enqueue(self, queue_name: str, run_id: str, job_id: int, destination: str, priority: int) -> bool:
         """Whether it was not on the queue already, as far as this process knows."""

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pydicom.errors import InvalidDicomError
-
 from dicomnode.contexts import ACCEPTED_STORAGE
-from dicomnode.errors import DatasetUnfit, PeerUnreachable
-from dicomnode.part10 import read_meta
+from dicomnode.errors import HeaderUnreadable, PeerUnreachable
+from dicomnode.headers import read_header
 from storage.errors import ObjectUnfit, StorageFull
 from storage.references import (
     CLASS_INSTANCE_CONFLICT,
@@ -30,6 +28,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 LOOKS = 3
+Look = Callable[[Sequence[str]], dict[str, "Listed"]]
+"""SOP Instance UIDs -> those that the catalogue lists at this moment."""
+HasRoom = Callable[[], bool]
 
 
 def keep_promise(
@@ -38,7 +39,7 @@ def keep_promise(
     *,
     database: Database,
     files: InstanceFiles,
-    has_room: Callable[[], bool],
+    has_room: HasRoom,
     wait_s: Callable[[int], float],
     patience: timedelta,
 ) -> str:
@@ -51,14 +52,18 @@ def keep_promise(
     from storage.promises import PromiseState
 
     now = datetime.now(UTC)
+
+    def look(sop_instance_uids: Sequence[str]) -> dict[str, Listed]:
+        with database.read() as connection:
+            return promises.listed_instances(connection, sop_instance_uids)
+
     with database.read() as connection:
         promise = promises.get_promise(connection, promise_id)
         references = promises.promised(connection, promise_id)
-        listed = promises.listed_instances(connection, [one.sop_instance_uid for one in references])
     if promise.state is not PromiseState.WAITING or (promise.next_try_at or now) > now:
         return f"nothing to do: {promise.state}"
     try:
-        failed = check(references, listed, files, has_room=has_room)
+        failed = check(references, look, files, has_room=has_room)
         with database.begin() as connection:
             promises.record_check(connection, promise_id, failed)
         tell(_report(promise, references, failed))
@@ -76,32 +81,41 @@ def keep_promise(
     return PromiseState.REPORTED
 
 
-def check(
-    references: Sequence[Reference], listed: dict[str, Listed], files: InstanceFiles, *, has_room: Callable[[], bool]
-) -> dict[str, int]:
+def check(references: Sequence[Reference], look: Look, files: InstanceFiles, *, has_room: HasRoom) -> dict[str, int]:
     """SOP Instance UID -> failure reason of each instance that we cannot commit to; the others were read back whole.
 
-    Raises OSError or StorageFull while that cannot be said.
+    What is not found is looked for again: it may have been listed, and moved to its place, meanwhile. Raises OSError or
+    StorageFull while it cannot be said.
     """
-    failed = {}
-    for one in references:
-        reason = _failure(one, listed.get(one.sop_instance_uid), files, has_room)
-        if reason is not None:
-            failed[one.sop_instance_uid] = reason
+    failed: dict[str, int] = {}
+    wanted = list(references)
+    for _ in range(LOOKS):
+        listed = look([one.sop_instance_uid for one in wanted])
+        missing = []
+        for one in wanted:
+            reason = _failure(one, listed.get(one.sop_instance_uid), files)
+            if reason == NO_SUCH_INSTANCE:
+                missing.append(one)
+            elif reason is not None:
+                failed[one.sop_instance_uid] = reason
+        if not (wanted := missing):
+            break
+    for one in wanted:
+        known = one.sop_class_uid in ACCEPTED_STORAGE
+        reason = (NO_SUCH_INSTANCE if has_room() else OUT_OF_RESOURCES) if known else CLASS_NOT_SUPPORTED
+        failed[one.sop_instance_uid] = reason
     return failed
 
 
-def _failure(one: Reference, listed: Listed | None, files: InstanceFiles, has_room: Callable[[], bool]) -> int | None:
+def _failure(one: Reference, listed: Listed | None, files: InstanceFiles) -> int | None:
     """Why we cannot commit to the instance; None: we hold it."""
     try:
         sop_class_uid, whole = _read_back(one.sop_instance_uid, listed, files)
     except (FileNotFoundError, ObjectUnfit):
         if listed is not None:
             LOG.error("commitment: %s is in the catalogue, and its file is gone", one.sop_instance_uid)
-        if one.sop_class_uid not in ACCEPTED_STORAGE:
-            return CLASS_NOT_SUPPORTED
-        return NO_SUCH_INSTANCE if has_room() else OUT_OF_RESOURCES
-    except (InvalidDicomError, DatasetUnfit):
+        return NO_SUCH_INSTANCE
+    except HeaderUnreadable:  # it will lie in quarantine, where nobody finds it
         return PROCESSING_FAILURE
     if sop_class_uid != one.sop_class_uid:
         return CLASS_INSTANCE_CONFLICT
@@ -114,18 +128,11 @@ def _failure(one: Reference, listed: Listed | None, files: InstanceFiles, has_ro
 def _read_back(sop_instance_uid: str, listed: Listed | None, files: InstanceFiles) -> tuple[str, bool]:
     """The SOP class of what we hold, and whether its file is what was received.
 
-    Looked for again where it is not found: what arrived may be moved to its place meanwhile.
+    What the catalogue does not list is held only among the arrivals: elsewhere it is what retention is about to take.
     """
-    for left in range(LOOKS - 1, -1, -1):
-        try:
-            path = files.path_of(sop_instance_uid)
-            if listed is None:
-                return read_meta(path).sop_class_uid, True
-            return listed.sop_class_uid, files.sha256_of(path) == listed.sha256
-        except FileNotFoundError:
-            if not left:
-                raise
-    raise FileNotFoundError(sop_instance_uid)
+    if listed is None:
+        return read_header(files.places_of(sop_instance_uid)[1]).sop_class_uid, True
+    return listed.sop_class_uid, files.sha256_of(files.path_of(sop_instance_uid)) == listed.sha256
 
 
 def _report(promise: Promise, references: Sequence[Reference], failed: dict[str, int]) -> Report:

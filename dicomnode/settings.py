@@ -207,6 +207,12 @@ class RetentionSettings(BaseModel):
         description="What a peer was told that we keep (it asked for Storage Commitment): keep it always, or remove it "
         "as everything else when its time has come. remove is for scanners whose images a PACS keeps as well.",
     )
+    commitment_days: float = Field(
+        default=90.0,
+        ge=1,
+        description="So many days requests for Storage Commitment, ours and those of peers, are remembered once they "
+        "are over; those of peers longer, while we hold an instance that was promised. The audit keeps them all.",
+    )
     every_s: float = Field(default=600.0, gt=0, description="How often it is looked for what may go.")
 
     @model_validator(mode="after")

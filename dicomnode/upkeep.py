@@ -16,7 +16,7 @@ from dicomnode.config import Config
 from dicomnode.errors import ConfigFault
 from dicomnode.notify import notify, watchdog_s
 from dicomnode.settings import RetentionSettings
-from storage import lanes
+from storage import commitments, lanes, promises
 from storage.catalog import Instance
 from storage.database import Connection, Database
 from storage.disk_room import free_bytes
@@ -91,6 +91,7 @@ class Upkeep:
             self._open_monitor()
         self._run("retention", self.sweep, lambda: self._config().retention.every_s)
         self._run("engine rows", self._forget, lambda: FORGET_EVERY_S)
+        self._run("commitment", self.forget_commitments, lambda: FORGET_EVERY_S)
         self._run("audit export", self._audit_export, lambda: self._audit_export.pause_s)
         if (pause_s := watchdog_s()) is not None:
             self._run("watchdog", self._tell_alive, lambda: pause_s)
@@ -208,6 +209,21 @@ class Upkeep:
     def _forget(self) -> None:
         if forgotten := self._forget_runs(datetime.now(UTC) - KEEP_RUNS):
             LOG.info("engine: %d runs that ended %d days ago are forgotten", forgotten, KEEP_RUNS.days)
+
+    def forget_commitments(self) -> int:
+        """How many requests for storage commitment that are over, of peers and of ours, were forgotten."""
+        before = datetime.now(UTC) - timedelta(days=self._config().retention.commitment_days)
+        with self._database.begin() as connection:
+            forgotten = commitments.forget_commitments(connection, asked_before=before)
+        while not self._stop.is_set():
+            with self._database.begin() as connection:  # some at a time: each may name 20,000 instances
+                some = promises.forget_promises(connection, asked_before=before)
+            forgotten += some
+            if not some:
+                break
+        if forgotten:
+            LOG.info("retention: %d requests for storage commitment are forgotten", forgotten)
+        return forgotten
 
     def _tell_alive(self) -> None:
         if self._life.threads():

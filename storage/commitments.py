@@ -13,7 +13,7 @@ from storage import audit, deliveries, jobs, ledger
 from storage.catalog import CHUNK
 from storage.deliveries import Delivery
 from storage.errors import IllegalTransition
-from storage.ledger import HELD, UNCOMMITTED, DeliveryState, LedgerState
+from storage.ledger import HELD, NOT_OVER, UNCOMMITTED, DeliveryState, LedgerState
 from storage.references import (
     CLASS_INSTANCE_CONFLICT,
     CLASS_NOT_SUPPORTED,
@@ -192,6 +192,14 @@ def tell_overdue(connection: sa.Connection, delivery: Delivery, *, now: datetime
         waited_s = round((now - silent.asked_at).total_seconds(), 1)
         details = {"transaction_uid": silent.transaction_uid, "asked": silent.instances, "after_s": waited_s}
         _tell(connection, delivery, "commitment overdue", details)
+
+
+def forget_commitments(connection: sa.Connection, *, asked_before: datetime) -> int:
+    """How many old requests of deliveries that are over were forgotten; a report on one is believed no more."""
+    ours = (delivery_rows.c.job_id == commitments.c.job_id, delivery_rows.c.destination == commitments.c.destination)
+    open_ones = sa.select(delivery_rows.c.job_id).where(*ours, delivery_rows.c.state.in_(NOT_OVER))
+    old = sa.delete(commitments).where(commitments.c.asked_at < asked_before, ~open_ones.exists())
+    return connection.execute(old).rowcount
 
 
 def _unreported(delivery: Delivery) -> sa.Select[Any]:

@@ -16,6 +16,7 @@ from storage.schema import instances, promise_instances, promises
 
 MOST_TOLD = 50
 """UIDs that were not found, of those the audit names; the tables have them all."""
+FORGOTTEN_AT_ONCE = 100
 
 
 class PromiseState(StrEnum):
@@ -163,10 +164,14 @@ def record_check(connection: sa.Connection, promise_id: int, failed: Mapping[str
 
 
 def finish_promise(connection: sa.Connection, promise: Promise, *, now: datetime) -> None:
-    """The peer has acknowledged the report, which the audit holds."""
-    _change(
+    """The peer has acknowledged the report, which the audit holds.
+
+    As `postpone_promise` and `abandon_promise` it changes nothing of a request that was made once more since the
+    promise was read: that one is to be answered anew.
+    """
+    _change_as_read(
         connection,
-        promise.id,
+        promise,
         state=PromiseState.REPORTED,
         attempts=promise.attempts + 1,
         next_try_at=None,
@@ -190,19 +195,20 @@ def finish_promise(connection: sa.Connection, promise: Promise, *, now: datetime
 
 def postpone_promise(connection: sa.Connection, promise: Promise, *, reason: str, next_try_at: datetime) -> None:
     """The report waits for its next try, one try the richer."""
-    _change(connection, promise.id, attempts=promise.attempts + 1, next_try_at=next_try_at, reason=reason)
+    _change_as_read(connection, promise, attempts=promise.attempts + 1, next_try_at=next_try_at, reason=reason)
 
 
 def abandon_promise(connection: sa.Connection, promise: Promise, *, reason: str) -> None:
-    """Tried long enough: the peer was never told, and keeps what it has not heard of."""
-    _change(
+    """Tried long enough: the peer has not acknowledged a report. Whether it heard one nobody knows."""
+    if not _change_as_read(
         connection,
-        promise.id,
+        promise,
         state=PromiseState.ABANDONED,
         attempts=promise.attempts + 1,
         next_try_at=None,
         reason=reason,
-    )
+    ):
+        return
     audit.append(
         connection,
         "commitment not told",
@@ -212,22 +218,45 @@ def abandon_promise(connection: sa.Connection, promise: Promise, *, reason: str)
 
 
 def is_promised(connection: sa.Connection, series_instance_uids: Collection[str]) -> bool:
-    """Whether a peer was told, or is to be told, that we keep an instance of these series."""
+    """Whether a peer was told, is to be told, or may have been told that we keep an instance of these series."""
     for chunk in _chunks(list(series_instance_uids)):
         wanted = (
             sa.select(promise_instances.c.sop_instance_uid)
             .join(instances, instances.c.sop_instance_uid == promise_instances.c.sop_instance_uid)
-            .join(promises, promises.c.id == promise_instances.c.promise_id)
-            .where(
-                instances.c.series_instance_uid.in_(chunk),
-                promise_instances.c.failure.is_(None),
-                promises.c.state != PromiseState.ABANDONED,
-            )
+            # Also of a request that was given up: its report may have been heard, and only the answer to it lost.
+            .where(instances.c.series_instance_uid.in_(chunk), promise_instances.c.failure.is_(None))
             .limit(1)
         )
         if connection.scalar(wanted) is not None:
             return True
     return False
+
+
+def forget_promises(connection: sa.Connection, *, asked_before: datetime, most: int = FORGOTTEN_AT_ONCE) -> int:
+    """How many requests were forgotten, oldest first: those that are over, and of which nothing is held any more.
+
+    One that waits for its report is never forgotten, and none by which retention knows what was promised.
+    """
+    held = (
+        sa.select(promise_instances.c.promise_id)
+        .join(instances, instances.c.sop_instance_uid == promise_instances.c.sop_instance_uid)
+        .where(promise_instances.c.promise_id == promises.c.id, promise_instances.c.failure.is_(None))
+    )
+    over = (
+        sa.select(promises.c.id)
+        .where(
+            promises.c.state != PromiseState.WAITING,
+            promises.c.asked_at < asked_before,
+            promises.c.reported_at.is_(None) | (promises.c.reported_at < asked_before),
+            ~held.exists(),
+        )
+        .order_by(promises.c.id)
+        .limit(most)
+    )
+    gone = list(connection.scalars(over))
+    connection.execute(sa.delete(promise_instances).where(promise_instances.c.promise_id.in_(gone)))
+    connection.execute(sa.delete(promises).where(promises.c.id.in_(gone)))
+    return len(gone)
 
 
 def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -247,3 +276,9 @@ def _promise(row: sa.Row[tuple[object, ...]]) -> Promise:
 
 def _change(connection: sa.Connection, promise_id: int, **change: object) -> None:
     connection.execute(sa.update(promises).where(promises.c.id == promise_id).values(**change))
+
+
+def _change_as_read(connection: sa.Connection, promise: Promise, **change: object) -> bool:
+    """Whether the request was still as it was read, and is changed."""
+    as_read = (promises.c.id == promise.id, promises.c.attempts == promise.attempts)
+    return bool(connection.execute(sa.update(promises).where(*as_read).values(**change)).rowcount)

@@ -47,7 +47,8 @@ true` is refused on the port without TLS. Revocation lists in `authorities_file`
 Cipher suites: of TLS 1.2 `{CIPHERS}` (ephemeral keys, authenticated encryption), and those of TLS 1.3.
 
 Audit trail: every event is kept in a hash-chained table; with `[audit_export]` each is sent as a message of PS3.15 A.5
-to a syslog receiver (RFC 5424) over TLS (RFC 5425), TCP (RFC 6587) or UDP (RFC 5426).
+to a syslog receiver (RFC 5424) over TLS (RFC 5425), TCP (RFC 6587) or UDP (RFC 5426). [docs/AUDIT.md](docs/AUDIT.md)
+says which message tells of which event.
 
 De-identification: `dicomnode export --deidentify` applies {_words(BASIC_CODE)} (PS3.15 Annex E), with the
 options {", ".join(options)} where asked. For research only; nothing on the clinical path is de-identified.

@@ -58,8 +58,9 @@ def spoilt(**values: Any) -> Dataset:
         spoilt(ReferencedSOPSequence=[Dataset()]),
         request_dataset("2.25.1", [Reference("1.2", "../../etc/passwd")]),
         request_dataset("2.25.1", [ONE] * (MOST_REFERENCES + 1)),
+        request_dataset("2.25.1", [ONE, Reference("1.2", ONE.sop_instance_uid)]),
     ],
-    ids=["nothing", "no transaction", "no instance", "no UIDs", "a path", "too many"],
+    ids=["nothing", "no transaction", "no instance", "no UIDs", "a path", "too many", "one of two classes"],
 )
 def test_what_cannot_be_a_request_is_refused(dataset: Dataset) -> None:
     with pytest.raises(DatasetUnfit):

@@ -14,7 +14,7 @@ from dicomnode.config import Config, load_config
 from dicomnode.dispatch import Dispatcher
 from dicomnode.engine import Engine
 from dicomnode.processes import Processes
-from storage import jobs, lanes, promises
+from storage import audit, jobs, lanes, promises
 from storage.database import Database, open_engine
 from storage.references import Reference
 from tests.storage.builders_storage import new_job, planned_job
@@ -155,3 +155,20 @@ def test_a_ring_of_another_process_wakes_it(desk: Desk) -> None:
     desk.dispatch.listen()
     Bell(desk.config.data_folder).ring(DISPATCH_ROOM)
     assert desk.dispatch.wake.wait(10)
+
+
+def test_a_request_whose_association_is_gone_ends_and_does_not_wait_for_ever(desk: Desk) -> None:
+    with (desk.folder / "config" / "node.toml").open("a") as file:
+        file.write('[peers.scanner]\nae_title = "SCANNER"\nmay = ["store"]\n')
+    desk.config = load_config(desk.folder / "config")
+    desk.dispatch.open_lanes()
+    wanted = [Reference("1.2.840.10008.5.1.4.1.1.2", "1.2.3")]
+    with desk.database.begin() as connection:
+        for number, at in ((1, NOW), (2, NOW - timedelta(hours=2))):
+            promises.open_promise(connection, "scanner", f"2.25.{number}", wanted, report_at=at, now=at)
+    desk.dispatch()
+    with desk.database.read() as connection:
+        states = {one.transaction_uid: one.state for one in promises.list_promises(connection)}
+        last = audit.entries(connection)[-1]
+    assert states == {"2.25.1": promises.PromiseState.WAITING, "2.25.2": promises.PromiseState.ABANDONED}
+    assert last.event == "commitment not told" and desk.ids() == []

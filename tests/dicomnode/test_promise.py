@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from dicomnode.errors import PeerUnreachable
 from dicomnode.gather import list_arrivals
-from dicomnode.promise import keep_promise
+from dicomnode.promise import check, keep_promise
 from storage import audit, promises
 from storage.database import Database
 from storage.instance_files import InstanceFiles
@@ -110,6 +110,36 @@ def test_a_file_that_is_gone_or_is_not_what_was_received_is_never_committed_to(d
     path.write_bytes(content)
     desk.ask(*desk.held)
     assert desk.reports == [Report("2.25.1", (whole,), ((gone, 0x0112), (spoilt, 0x0110)))]
+
+
+def test_what_retention_is_taking_is_not_promised_though_its_file_lies_there_still(desk: Desk) -> None:
+    going = desk.held[0]
+    desk.files.settle(going.sop_instance_uid)  # its row is gone first, its file later, or after the next start
+    desk.ask(*desk.held)
+    assert desk.reports == [Report("2.25.1", tuple(desk.held[1:]), ((going, 0x0112),))]
+
+
+def test_what_is_listed_between_two_looks_is_found(desk: Desk) -> None:
+    looks: list[int] = []
+
+    def look(uids: Sequence[str]) -> dict[str, promises.Listed]:
+        with desk.database.read() as connection:
+            found = promises.listed_instances(connection, uids)
+        if not looks:
+            desk.list_arrivals()
+        looks.append(len(uids))
+        return found
+
+    missing = Reference(MR, "1.2.3.99")
+    failed = check([*desk.held, missing], look, desk.files, has_room=lambda: True)
+    assert failed == {"1.2.3.99": 0x0112} and looks == [4, 4, 1]
+
+
+def test_what_will_lie_in_quarantine_is_not_promised(desk: Desk) -> None:
+    unreadable = Reference(MR, "1.2.3.97")
+    desk.files.keep_arrival(unreadable.sop_instance_uid, [b"no DICOM file"])
+    desk.ask(unreadable, desk.held[0])
+    assert desk.reports[0].failed == ((unreadable, 0x0110),) and desk.reports[0].committed == (desk.held[0],)
 
 
 def test_a_report_that_nobody_takes_is_tried_again_and_given_up_with_its_reason(desk: Desk) -> None:

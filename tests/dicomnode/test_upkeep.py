@@ -22,9 +22,10 @@ from pynetdicom.sop_class import CTImageStorage
 from dicomnode.config import Config, load_config
 from dicomnode.errors import ConfigFault
 from dicomnode.upkeep import Life, Upkeep, answers_at
-from storage import audit, catalog
+from storage import audit, catalog, promises
 from storage.database import Database
 from storage.instance_files import InstanceFiles
+from storage.references import Reference
 from tests.builders_dicom import write_ct_series
 from tests.builders_standing import instance
 from tests.peers import NODE_AE, SCANNER_AE, RunningNode, free_port, wait_until
@@ -72,6 +73,20 @@ def test_nothing_is_removed_unless_the_administrator_says_so(tmp_path: Path, dat
     receive(database, InstanceFiles(tmp_path / "var"), "1.1", days_ago=10_000)
     assert upkeep(tmp_path, database, config(tmp_path)).sweep() == 0
     assert series_of(database) == ["1.1"]
+
+
+def test_requests_for_commitment_are_forgotten_after_their_days_and_never_while_they_are_open(
+    tmp_path: Path, database: Database
+) -> None:
+    at = datetime.now(UTC) - timedelta(days=31)
+    with database.begin() as connection:
+        for peer in ("told", "waiting"):
+            promises.open_promise(connection, peer, "2.25.1", [Reference("1.2", "1.2.3")], report_at=at, now=at)
+        promises.finish_promise(connection, promises.get_promise(connection, 1), now=at)
+    assert upkeep(tmp_path, database, config(tmp_path)).forget_commitments() == 0
+    assert upkeep(tmp_path, database, config(tmp_path, retention="commitment_days = 30")).forget_commitments() == 1
+    with database.read() as connection:
+        assert [one.peer for one in promises.list_promises(connection)] == ["waiting"]
 
 
 def test_a_sweep_removes_what_has_been_kept_its_days_and_tells_the_audit(tmp_path: Path, database: Database) -> None:

@@ -207,3 +207,15 @@ def test_nothing_is_asked_before_everything_is_there_or_after_the_end(database: 
             ask(connection, job)
         with pytest.raises(IllegalTransition, match="3 of 3 instances are unanswered"):
             commitments.await_commitment(connection, job.id, "pacs", now=NOW)
+
+
+def test_a_request_is_forgotten_when_its_delivery_is_over_and_never_before(database: Database) -> None:
+    with database.begin() as connection:
+        job = sent_job(connection)
+        uids = ask(connection, job)
+        ask(connection, job, "2.25.2", at=later(900))
+        assert commitments.forget_commitments(connection, asked_before=later(9000)) == 0, "a late report still counts"
+        assert report(connection, uids, at=later(901)) is DeliveryState.DONE
+        assert commitments.forget_commitments(connection, asked_before=later(900)) == 1
+        assert report(connection, uids) is None
+        assert report(connection, uids, transaction_uid="2.25.2") is DeliveryState.DONE
