@@ -15,7 +15,9 @@ from pynetdicom.sop_class import Verification
 from dicomnode.commitment import read_report, read_request, report_dataset, request_dataset
 from dicomnode.contexts import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dicomnode.peer import Peer
+from dicomnode.tls import caller_context, server_context
 from storage.references import Reference, Report
+from tests.builders_tls import Certified
 from tests.peers import NODE_AE, free_port
 
 SYNTAXES = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
@@ -25,9 +27,13 @@ class CommittingPeer:
     """pynetdicom on both ends of Storage Commitment.
 
     failing: SOP Instance UID -> failure reason in every report; taken: what was asked of it, by transaction UID.
+    certified: who it is over TLS, which it speaks then in both directions.
     """
 
-    def __init__(self, *, ae_title: str = "ARCHIVE", **options: Any) -> None:
+    def __init__(self, *, ae_title: str = "ARCHIVE", certified: Certified | None = None, **options: Any) -> None:
+        self.certified = certified
+        if certified is not None:
+            options = {"tls": True, "tls_name": "localhost"} | options
         self.port, self.failing = free_port(), dict[str, int]()
         self.taken: dict[str, list[Reference]] = {}
         self.heard: dict[str, Report] = {}
@@ -48,6 +54,7 @@ class CommittingPeer:
         server = self._entity.start_server(
             ("127.0.0.1", self.port),
             block=False,
+            ssl_context=self.certified and server_context(self.certified.identity, clients_required=True),
             evt_handlers=[
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_N_ACTION, self._on_request),
@@ -93,7 +100,7 @@ class CommittingPeer:
     def report(self, node_port: int, report: Report, *, roles: bool = True) -> int:
         """The status with which a report on an association of its own is answered; without roles: as careless PACS."""
         negotiated = [build_role(STORAGE_COMMITMENT, scp_role=True)] if roles else []
-        association = self._entity.associate("127.0.0.1", node_port, ae_title=NODE_AE, ext_neg=negotiated)
+        association = self._call(node_port, ext_neg=negotiated)
         assert association.is_established
         event_type, information = report_dataset(report)
         answer, _ = association.send_n_event_report(
@@ -101,6 +108,10 @@ class CommittingPeer:
         )
         association.release()
         return int(answer.Status)
+
+    def _call(self, node_port: int, **options: Any) -> Any:
+        tls = self.certified and (caller_context(self.certified.identity), "localhost")
+        return self._entity.associate("127.0.0.1", node_port, ae_title=NODE_AE, tls_args=tls, **options)
 
     def ask(self, node_port: int, datasets: Sequence[Dataset]) -> str:
         """The transaction UID with which the node was asked to keep these instances."""
@@ -120,7 +131,7 @@ class CommittingPeer:
     ) -> int:
         """The status of an N-ACTION; the association stays open until `stays` is answered, to be told over it."""
         handlers = [(evt.EVT_N_EVENT_REPORT, self._on_report)]
-        association = self._entity.associate("127.0.0.1", node_port, ae_title=NODE_AE, evt_handlers=handlers)
+        association = self._call(node_port, evt_handlers=handlers)
         assert association.is_established
         answer, _ = association.send_n_action(information, action, STORAGE_COMMITMENT, instance)
         try:

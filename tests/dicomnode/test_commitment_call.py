@@ -15,16 +15,17 @@ from dicomnode.peer import Peer
 from dicomnode.tls import TlsIdentity
 from storage.references import Reference, Report
 from tests.builders_commitment import CommittingPeer
+from tests.builders_tls import Authority
 
 ONE = Reference("1.2.840.10008.5.1.4.1.1.2", "1.2.3.1")
 
 
-def asked(peer: Peer, *, is_reported: bool = False) -> None:
+def asked(peer: Peer, *, is_reported: bool = False, identity: TlsIdentity | None = None) -> None:
     def hear(information: Dataset) -> int:
         raise AssertionError("nobody reports here")
 
     ask_commitment(
-        peer, "2.25.1", [ONE], ae_title="DICOMNODE", identity=None, hear=hear, is_reported=lambda: is_reported
+        peer, "2.25.1", [ONE], ae_title="DICOMNODE", identity=identity, hear=hear, is_reported=lambda: is_reported
     )
 
 
@@ -77,3 +78,20 @@ def test_a_peer_over_tls_is_never_called_without(known: bool, tmp_path: Path) ->
     with pacs.listening(), pytest.raises(NoAssociation, match="TLS"):
         tell_commitment(pacs.peer, Report("2.25.1", (ONE,), ()), ae_title="DICOMNODE", identity=identity)
     assert pacs.heard == {}
+
+
+@pytest.mark.parametrize("name", ["localhost", "elsewhere"])
+def test_over_tls_a_peer_is_asked_and_told_when_its_certificate_bears_its_name(authority: Authority, name: str) -> None:
+    pacs = CommittingPeer(certified=authority.certified("pacs"), tls_name=name, commitment_wait_s=0.0)
+    ours, report = authority.certified("node").identity, Report("2.25.1", (ONE,), ())
+    with pacs.listening():
+        if name == "elsewhere":
+            with pytest.raises(NoAssociation):
+                asked(pacs.peer, identity=ours)
+            with pytest.raises(NoAssociation):
+                tell_commitment(pacs.peer, report, ae_title="DICOMNODE", identity=ours)
+        else:
+            asked(pacs.peer, identity=ours)
+            tell_commitment(pacs.peer, report, ae_title="DICOMNODE", identity=ours)
+    known = name == "localhost"
+    assert (pacs.taken, pacs.heard) == (({"2.25.1": [ONE]}, {"2.25.1": report}) if known else ({}, {}))

@@ -13,6 +13,7 @@ from dicomnode.commitment import request_dataset
 from dicomnode.commitment_service import CommitmentService
 from dicomnode.config import load_config
 from dicomnode.late_database import LateDatabase
+from dicomnode.lines import Lines
 from dicomnode.peer import Peer
 from dicomnode.send import Courier, serve
 from dicomnode.service import Means
@@ -26,6 +27,7 @@ from tests.builders_commitment import CommittingPeer
 from tests.builders_delivery import derived_job
 from tests.builders_dicom import write_ct_series
 from tests.builders_receive import Station
+from tests.builders_tls import Authority
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -33,7 +35,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 class Node:
     """A receiver with the service and its database; `archive` can be called, `scanner` cannot."""
 
-    def __init__(self, folder: Path, receive_path: str = "fast") -> None:
+    def __init__(self, folder: Path, receive_path: str = "fast", authority: Authority | None = None) -> None:
         for name in ("config", "var"):
             (folder / name).mkdir()
         (folder / "config" / "node.toml").write_text('[node]\ndata_folder = "../var"\n')
@@ -42,7 +44,9 @@ class Node:
         self.database = Database.open(config.database_url)
         self.database.migrate()
         self.late, self.files = LateDatabase(lambda: config.database_url), InstanceFiles(config.data_folder)
-        self.archive, self.scanner = CommittingPeer(may=("store",)), CommittingPeer(ae_title="SCANNER")
+        certified = None if authority is None else authority.certified("archive")
+        self.archive = CommittingPeer(may=("store",), certified=certified)
+        self.scanner = CommittingPeer(ae_title="SCANNER")
         peers = {
             "archive": self.archive.peer,
             "scanner": Peer(name="scanner", ae_title="SCANNER", may=("store",)),
@@ -50,7 +54,10 @@ class Node:
         }
         self.told: list[tuple[str, str]] = []
         means = Means(lambda: config, self.late, self.files, lambda event, peer, _: self.told.append((event, peer)))
-        self.station = Station(self.files, peers=peers, services=(CommitmentService(means),), receive_path=receive_path)
+        services = (CommitmentService(means),)
+        self.station = Station(
+            self.files, peers=peers, services=services, receive_path=receive_path, authority=authority
+        )
         self.port = self.station.port
 
     def promises(self) -> list[promises.Promise]:
@@ -158,3 +165,27 @@ def test_a_report_on_an_association_of_its_own_closes_the_job(node: Node, tmp_pa
     assert pacs.report(node.port, report, roles=roles) == 0x0000
     assert "nothing to do: job delivered" in serve(job_id, "archive", quick, courier)
     assert node.told == [("commitment not understood", "scanner")]
+
+
+def test_over_tls_a_peer_asks_and_is_told_and_is_asked_and_reports(tmp_path: Path, authority: Authority) -> None:
+    node = Node(tmp_path, authority=authority)
+    try:
+        lines = Lines(identity=authority.certified("node").identity, idle_s=0)
+        courier = Courier(node.database, node.files, "DICOMNODE", 0.001, 0.001, 3, lines=lines)
+        job_id, archive = derived_job(courier, tmp_path), node.archive
+        quick = archive.peer.model_copy(update={"commitment_wait_s": 0.0})
+        with archive.listening():
+            assert archive.request(node.station.tls_port, wanted("1.2.3")) == 0x0000
+            [promise] = node.promises()
+            while serve(-promise.id, "archive", quick, courier).startswith("nothing to do"):
+                pass  # its second is not over
+            assert archive.heard.keys() == {"2.25.1"}
+            assert serve(job_id, "archive", quick, courier) == DeliveryState.COMMITTING
+        [transaction] = archive.taken
+        assert archive.report(node.station.tls_port, archive.report_of(transaction)) == 0x0000
+        assert "nothing to do: job delivered" in serve(job_id, "archive", quick, courier)
+        archive.certified = None
+        with pytest.raises(AssertionError):  # who is to speak TLS is not heard without it
+            archive.report(node.port, archive.report_of(transaction))
+    finally:
+        node.stop()
