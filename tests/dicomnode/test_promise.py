@@ -135,11 +135,17 @@ def test_what_is_listed_between_two_looks_is_found(desk: Desk) -> None:
     assert failed == {"1.2.3.99": 0x0112} and looks == [4, 4, 1]
 
 
-def test_what_will_lie_in_quarantine_is_not_promised(desk: Desk) -> None:
-    unreadable = Reference(MR, "1.2.3.97")
-    desk.files.keep_arrival(unreadable.sop_instance_uid, [b"no DICOM file"])
-    desk.ask(unreadable, desk.held[0])
-    assert desk.reports[0].failed == ((unreadable, 0x0110),) and desk.reports[0].committed == (desk.held[0],)
+def test_what_will_lie_in_quarantine_is_not_promised(desk: Desk, tmp_path: Path) -> None:
+    [path] = write_ct_series(tmp_path / "other", slices=1)
+    dataset = dcmread(path)
+    del dataset.SeriesInstanceUID
+    dataset.save_as(path)
+    homeless = Reference(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
+    desk.files.keep_arrival(homeless.sop_instance_uid, [path.read_bytes()])
+    desk.ask(homeless, desk.held[0])
+    assert desk.reports[0].failed == ((homeless, 0x0110),) and desk.reports[0].committed == (desk.held[0],)
+    desk.list_arrivals()
+    assert desk.files.quarantined() == 1
 
 
 def test_a_report_that_nobody_takes_is_tried_again_and_given_up_with_its_reason(desk: Desk) -> None:
