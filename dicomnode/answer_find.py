@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -35,8 +35,11 @@ Facts = dict[str, Any]
 T = TypeVar("T")
 
 
-def found(query: Query, database: LateDatabase) -> Iterator[Facts]:
-    """The attributes of each entity that answers: keyword -> value. Raises DatabaseAway."""
+def found(query: Query, database: LateDatabase, *, given_up: Callable[[], bool] = lambda: False) -> Iterator[Facts]:
+    """The attributes of each entity that answers: keyword -> value. Raises DatabaseAway.
+
+    given_up: asked at each entity, also of those that do not answer: then no further one is looked at.
+    """
     level = {
         Level.PATIENT: _patients,
         Level.STUDY: _studies,
@@ -44,6 +47,8 @@ def found(query: Query, database: LateDatabase) -> Iterator[Facts]:
         Level.IMAGE: _images,
     }[query.level]
     for facts in level(query, database):
+        if given_up():
+            return
         if query.matches(facts):
             yield facts
 

@@ -175,7 +175,7 @@ def _carry_out(answering: Answering, progress: Progress, results: Generator[Ende
             progress.note(uid, state)
             if not progress.waiting:
                 return
-            if answering.is_cancelled or not answering.is_open:
+            if answering.is_given_up:
                 progress.cancelled = True
                 return
             if time.monotonic() - told_at > TELL_S:

@@ -77,6 +77,11 @@ class Answering:
             and association.dul.peek_next_pdu() is None  # an abort or a release
         )
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody wants the further answers."""
+        return self.is_cancelled or not self.is_open
+
     def answer(
         self,
         status: int,
@@ -110,7 +115,7 @@ class Answering:
         self._send(command_set(values), identifier, at_once=status not in SEVERAL or counts is not None)
 
     def _send(self, command: bytes, identifier: bytes | None, *, at_once: bool) -> None:
-        """Many answers go out together, a few hundredths of a second after the first of them at the latest."""
+        """Many answers that are found at once go out together, so that each costs no packet of its own."""
         number = self.context.context_id
         self._waiting += cut(command, context_id=number, flags=IS_COMMAND | IS_LAST, longest=self._longest)
         if identifier is not None:

@@ -52,6 +52,9 @@ class CommitmentService:
             (evt.EVT_N_EVENT_REPORT, self._on_report, [who]),
         ]
 
+    def end(self) -> None:
+        """Nothing of it waits to be told."""
+
     def _on_request(self, event: evt.Event, rights: Rights) -> tuple[int, None]:
         """A request is kept in SQL before the peer hears success: its report outlives a restart."""
         peer = rights.peer_with("store", event.assoc)

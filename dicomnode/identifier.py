@@ -117,8 +117,14 @@ def encode_identifier(answers: Iterable[tuple[int, str, Any]], *, implicit: bool
     if declared:
         encoded = _element(CHARACTER_SET, "CS", declared.encode("ascii"), implicit=implicit)
     for tag, vr, value in elements:
-        encoded += _element(tag, vr, _content(value, vr, codec), implicit=implicit)
+        known = ("SS" if _is_negative(value) else "US") if vr == "US or SS" else vr
+        encoded += _element(tag, known, _content(value, known, codec), implicit=implicit)
     return encoded
+
+
+def _is_negative(value: Any) -> bool:
+    several = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(one, int) and one < 0 for one in several)
 
 
 def _character_set(texts: Sequence[str], wished: Sequence[str]) -> tuple[str, str]:
@@ -145,8 +151,6 @@ def _content(value: Any, vr: str, codec: str) -> bytes:
     several = value if isinstance(value, list | tuple) else [] if value in (None, "") else [value]
     if not any(one not in (None, "") for one in several):
         return b""
-    if vr == "US or SS":
-        vr = "SS" if min(several) < 0 else "US"
     try:
         if vr in BINARY:
             return b"".join(struct.pack(BINARY[vr], one) for one in several)
@@ -168,9 +172,8 @@ def _element(tag: int, vr: str, content: bytes, *, implicit: bool) -> bytes:
     content += b" " * (len(content) % 2)
     if implicit:
         return head + struct.pack("<L", len(content)) + content
-    vr = {"US or SS": "US"}.get(vr, vr)
+    if len(content) > LONGEST_SHORT and vr not in LONG_VRS:
+        vr = "UN"  # PS3.5 6.2.2: the other VRs have lengths of 16 bits
     if vr in LONG_VRS:
         return head + vr.encode("ascii") + b"\0\0" + struct.pack("<L", len(content)) + content
-    if len(content) > LONGEST_SHORT:
-        content = b""
     return head + vr.encode("ascii") + struct.pack("<H", len(content)) + content

@@ -61,6 +61,8 @@ COMBINED = {
 """Dates and the times that are matched with them when that has been negotiated (C.2.2.2.5.1)."""
 MOST_STARS, MOST_WILD = 4, 50
 """Patterns with more, and more patterns, are left to Python: LIKE is slow with them."""
+MOST_TERMS = 15_000
+"""In one statement, each of one or two values: SQLite takes 32,766."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Query:
         found = self.terms_above()
         for keyword, column in COLUMNS.items():
             terms = index_terms(self.criteria.get(keyword))
-            if terms:
+            if terms and len(terms) + sum(map(len, found.values())) <= MOST_TERMS:
                 found[column] = terms
         return found
 

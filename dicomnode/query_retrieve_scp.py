@@ -12,6 +12,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicomnode.contexts import UNCOMPRESSED
 from dicomnode.errors import AssociationBroken
+from dicomnode.frequent import Frequent
 from dicomnode.peer import Peer
 from dicomnode.service import NOT_AUTHORISED, Handler, Means, Rights, Who
 
@@ -40,7 +41,7 @@ class QueryRetrieve:
     """Answers queries and retrievals over everything the catalogue lists, for those who may."""
 
     def __init__(self, means: Means) -> None:
-        self._means = means
+        self._means, self._often = means, Frequent(means.happened)
 
     def contexts(self) -> Sequence[PresentationContext]:
         """Three services in two models; identifiers in Explicit or Implicit VR Little Endian."""
@@ -48,8 +49,16 @@ class QueryRetrieve:
 
     def handlers(self, who: Who) -> Sequence[Handler]:
         """Takes the place of pynetdicom's own provider, which decodes every instance that it sends."""
-        rights = Rights(who, self._means.happened)
-        return [(evt.EVT_ACCEPTED, self._on_accepted, [rights]), (evt.EVT_SOP_EXTENDED, _on_extended)]
+        rights = Rights(who, self._often.happened)
+        return [
+            (evt.EVT_ACCEPTED, self._on_accepted, [rights]),
+            (evt.EVT_SOP_EXTENDED, _on_extended),
+            (evt.EVT_DIMSE_RECV, _on_message),
+        ]
+
+    def end(self) -> None:
+        """The sums of what happened often are told."""
+        self._often.tell()
 
     def _on_accepted(self, event: Any, rights: Rights) -> None:
         association = event.assoc
@@ -72,7 +81,6 @@ class QueryRetrieve:
             LOG.warning("query/retrieve: %s", fault)
             association.abort()
         finally:
-            association.dimse.cancel_req.pop(message.MessageID, None)
             association.dul._idle_timer.restart()
 
     def _answer(self, answering: Answering, rights: Rights, models: Mapping[str, str]) -> None:
@@ -114,7 +122,8 @@ class QueryRetrieve:
             details["reason"] = type(fault).__name__
             answering.answer(status, comment="internal fault")
         finally:
-            self._means.happened(
+            happened = self._means.happened if details.get("sent") else self._often.happened
+            happened(
                 "query answered" if service == "C_FIND" else "retrieve answered",
                 peer.name,
                 details | {"status": f"0x{status:04X}"},
@@ -193,15 +202,13 @@ class QueryRetrieve:
         pending = PENDING_WITH_IGNORED_KEYS if query.ignored else PENDING
         details |= {"asked": sorted(query.criteria), "answers": 0}
         ae_title = self._means.config().node.ae_title
-        for facts in found(query, self._means.database):
-            if answering.is_cancelled or not answering.is_open:
-                answering.answer(CANCELLED)
-                return CANCELLED
+        for facts in found(query, self._means.database, given_up=lambda: answering.is_given_up):
             one = told(query, facts, ae_title=ae_title, implicit=answering.is_implicit)
             answering.answer(pending, identifier=one)
             details["answers"] += 1
-        answering.answer(SUCCESS)
-        return SUCCESS
+        status = CANCELLED if answering.is_given_up else SUCCESS
+        answering.answer(status)
+        return status
 
 
 def _uids(values_of: Callable[[str], tuple[Any, ...]]) -> dict[str, Any]:
@@ -212,6 +219,12 @@ def _uids(values_of: Callable[[str], tuple[Any, ...]]) -> dict[str, Any]:
         if values := [str(one)[:64] for one in values_of(keyword)]:
             told[f"{name}_instance_uids"] = values[:MOST_UIDS_TOLD]
     return told
+
+
+def _on_message(event: Any) -> None:
+    """A request is here: what its peer cancelled before it, too late, does not mean it, also where IDs come again."""
+    if type(event.message).__name__.removesuffix("_RQ") in SERVICES:
+        event.assoc.dimse.cancel_req.clear()
 
 
 def _on_extended(event: Any) -> dict[str, bytes]:

@@ -180,6 +180,8 @@ class Receiver:
         for thread in aborting:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._servers.clear()
+        for service in self._services:
+            service.end()
 
     @property
     def open_associations(self) -> int:

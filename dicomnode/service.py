@@ -37,6 +37,9 @@ class Service(Protocol):
     def handlers(self, who: Who) -> Sequence[Handler]:
         """What answers its requests; of an event that wants an answer there is one handler in all."""
 
+    def end(self) -> None:
+        """Nothing is asked of it any more: what it still has to tell the audit is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Means:

@@ -21,6 +21,7 @@ from dicomnode.late_database import LateDatabase
 from dicomnode.query_retrieve_scp import QueryRetrieve
 from dicomnode.service import Means
 from dicomnode.stores import Stores
+from storage.instance_files import InstanceFiles
 from tests.builders_receive import Station
 from tests.builders_tls import Authority
 from tests.peers import program
@@ -57,8 +58,9 @@ class Archive:
         more: str = "",
         receive_path: str = "fast",
         authority: Authority | None = None,
+        files: InstanceFiles | None = None,
     ) -> None:
-        """port, pacs_port: where viewer and pacs listen; more: keys of the viewer."""
+        """port, pacs_port: where viewer and pacs listen; more: keys of the viewer; files: in the place of a disk's."""
         config = folder / "config"
         config.mkdir(parents=True, exist_ok=True)
         text = '[node]\ndata_folder = "../var"\n' + PEERS.format(port=port, pacs_port=pacs_port, more=more)
@@ -66,11 +68,12 @@ class Archive:
         (config / "rules.toml").write_text("")
         self.config = load_config(config)
         self.stores = Stores.open(self.config)
+        self.files = files or self.stores.files
         self.database = LateDatabase(lambda: self.config.database_url)
         told: list[tuple[str, str, Mapping[str, Any]]] = []
-        means = Means(lambda: self.config, self.database, self.stores.files, lambda *happening: told.append(happening))
+        means = Means(lambda: self.config, self.database, self.files, lambda *happening: told.append(happening))
         self.station = Station(
-            self.stores.files,
+            self.files,
             peers=self.config.peers,
             services=(QueryRetrieve(means),),
             receive_path=receive_path,
@@ -83,8 +86,8 @@ class Archive:
         """The instances of these files are received and listed."""
         for path in paths:
             uid = str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
-            self.stores.files.keep_arrival(uid, [path.read_bytes()])
-        list_arrivals(self.stores.database, self.stores.files, peer_of=str.lower)
+            self.files.keep_arrival(uid, [path.read_bytes()])
+        list_arrivals(self.stores.database, self.files, peer_of=str.lower)
         return list(paths)
 
     def close(self) -> None:

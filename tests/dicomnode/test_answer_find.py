@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 
+from dicomnode import answer_find
+from dicomnode.identifier import Asked, Identifier
+from dicomnode.query_levels import STUDY_ROOT, Negotiated, query_of
 from tests.builders_dicom import write_ct_series, write_mr_series, write_pet_series
 from tests.builders_query import PATIENT_FIND, STUDY_FIND, Archive, archive, find, keys
 
@@ -151,3 +155,36 @@ def test_an_answer_of_ignored_keys_says_so(filled: Archive) -> None:
         told = [one.Status for one, _ in association.send_c_find(identifier, STUDY_FIND)]
         assert told == [status, 0x0000]
     association.release()
+
+
+def test_of_two_patients_under_one_study_uid_each_is_found_with_its_own_series(tmp_path: Path) -> None:
+    with archive(tmp_path) as opened:
+        for patient in ("A", "B"):
+            more: dict[str, Any] = {"series_instance_uid": f"1.2.1.{ord(patient)}", "PatientID": patient}
+            more |= {"study_instance_uid": "1.2.1", "PatientName": f"Patient^{patient}", "rows": 8, "columns": 8}
+            opened.keep(write_ct_series(tmp_path / patient, slices=2, **more))
+        counts = {"NumberOfStudyRelatedSeries": "", "NumberOfPatientRelatedInstances": ""}
+        answers = found(opened, "STUDY", StudyInstanceUID="1.2.1", PatientID="", **counts)
+        told = [(one.PatientID, one.NumberOfStudyRelatedSeries, one.NumberOfPatientRelatedInstances) for one in answers]
+        assert told == [("A", 1, 2), ("B", 1, 2)]
+        assert len(found(opened, "STUDY", PatientID="B")) == 1 == len(found(opened, "STUDY", PatientName="*^B"))
+        answers = found(opened, "SERIES", StudyInstanceUID="1.2.1", PatientName="", SeriesInstanceUID="")
+        told = {one.SeriesInstanceUID: str(one.PatientName) for one in answers}
+        assert told == {"1.2.1.65": "Patient^A", "1.2.1.66": "Patient^B"}
+        above = {"PatientID": "B", "StudyInstanceUID": "1.2.1"}
+        assert len(found(opened, "SERIES", PATIENT_FIND, **above)) == 1
+        assert len(found(opened, "IMAGE", PATIENT_FIND, **above, SeriesInstanceUID="1.2.1.66")) == 2
+        assert not found(opened, "IMAGE", PATIENT_FIND, **above, SeriesInstanceUID="1.2.1.65")
+
+
+def test_who_gives_up_is_heard_also_while_nothing_answers(filled: Archive) -> None:
+    asked = Identifier("STUDY", (), (Asked(0x00081030, "LO", "StudyDescription", ("nothing of that kind",)),))
+    looks = []
+
+    def given_up() -> bool:
+        looks.append(1)
+        return len(looks) == 2
+
+    query = query_of(asked, STUDY_ROOT, Negotiated())
+    assert not list(answer_find.found(query, filled.database, given_up=given_up))
+    assert len(looks) == 2

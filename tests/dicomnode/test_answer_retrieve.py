@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from pynetdicom.sop_class import CTImageStorage
 from dicomnode.answer_retrieve import Progress, destination_of
 from dicomnode.peer import Peer
 from dicomnode.tls import client_context
+from storage.file_cache import FileCache
 from storage.ledger import LedgerState
+from storage.object_files import ObjectFiles
+from storage.object_store import ObjectStore
 from tests.builders_dicom import write_ct_series
 from tests.builders_query import (
     PATIENT_GET,
@@ -29,6 +32,7 @@ from tests.builders_query import (
     statuses,
 )
 from tests.builders_receive import encoded_data_set
+from tests.builders_store import S3Server
 from tests.builders_tls import Authority, peer_over_tls
 from tests.peers import free_port, program, storescp
 
@@ -198,6 +202,73 @@ def test_single_failures_are_counted_and_named_and_the_others_are_sent(tmp_path:
     workstation.server.shutdown()
     assert numbers(status) == (0xB000, 1, 2, 1)
     assert sorted(identifier.FailedSOPInstanceUIDList) == sorted((refused, lost))
+
+
+BAD_FILES: dict[str, Callable[[Path, Path], object]] = {
+    "gone": lambda path, other: path.unlink(),
+    "empty": lambda path, other: path.write_bytes(b""),
+    "no DICOM": lambda path, other: path.write_bytes(b"\0" * 4096),
+    "another instance": lambda path, other: path.write_bytes(other.read_bytes()),
+}
+
+
+@pytest.mark.parametrize("bad", [*BAD_FILES])
+def test_a_bad_file_fails_alone_and_the_others_go_out(tmp_path: Path, workstation: Workstation, bad: str) -> None:
+    with archive(tmp_path, port=workstation.port) as opened:
+        files = opened.keep(write_ct_series(tmp_path / "ct", slices=5, study_instance_uid="1.2.1", **SMALL))
+        lost = uid_of(files[1])
+        for place in opened.stores.files.places_of(lost):
+            if place.exists():
+                BAD_FILES[bad](place, files[2])
+        status, identifier, _ = move(opened, StudyInstanceUID="1.2.1")
+        assert numbers(status) == (0xB000, 4, 1, 0) and identifier.FailedSOPInstanceUIDList == lost
+        assert set(workstation.kept) == {uid_of(file) for file in files} - {lost}
+        status, kept = get(opened, StudyInstanceUID="1.2.1")
+        assert numbers(status) == (0xB000, 4, 1, 0) and kept == workstation.kept
+
+
+def test_what_is_gone_from_the_object_store_fails_alone(
+    tmp_path: Path, s3_server: S3Server, workstation: Workstation
+) -> None:
+    bucket = s3_server.bucket()
+    files = ObjectFiles(tmp_path / "s3", ObjectStore(bucket), FileCache(tmp_path / "c", limit_bytes=10**9, in_use_s=0))
+    with archive(tmp_path, port=workstation.port, files=files) as opened:
+        paths = opened.keep(write_ct_series(tmp_path / "ct", slices=3, study_instance_uid="1.2.1", **SMALL))
+        files.remove([uid_of(paths[1])])
+        status, identifier, _ = move(opened, StudyInstanceUID="1.2.1")
+        assert numbers(status) == (0xB000, 2, 1, 0) and identifier.FailedSOPInstanceUIDList == uid_of(paths[1])
+        status, kept = get(opened, StudyInstanceUID="1.2.1")
+        assert numbers(status) == (0xB000, 2, 1, 0) and kept == workstation.kept
+
+
+def test_what_a_patient_level_retrieval_disclosed_stands_in_the_audit(tmp_path: Path, workstation: Workstation) -> None:
+    with archive(tmp_path, port=workstation.port) as opened:
+        for uid in ("1.2.1", "1.2.2"):
+            opened.keep(write_ct_series(tmp_path / uid, slices=1, study_instance_uid=uid, PatientID="P1", **SMALL))
+        move(opened, "PATIENT", model=PATIENT_MOVE, PatientID="P1")
+        details = opened.told[-1][2]
+        assert (details["studies"], details["study_instance_uids"], details["sent"]) == (2, ["1.2.1", "1.2.2"], 2)
+        assert "P1" not in details.values()
+
+
+def test_of_two_patients_under_one_study_uid_each_is_sent_by_itself(tmp_path: Path) -> None:
+    with archive(tmp_path) as opened:
+        files = {}
+        for patient in ("A", "B"):
+            more: dict[str, Any] = {"study_instance_uid": "1.2.1", "PatientID": patient, **SMALL}
+            files[patient] = opened.keep(write_ct_series(tmp_path / patient, slices=2, **more))
+        for patient in ("A", "B"):
+            _, kept = get(opened, "STUDY", model=PATIENT_GET, PatientID=patient, StudyInstanceUID="1.2.1")
+            assert set(kept) == {uid_of(file) for file in files[patient]}
+
+
+def test_a_destination_that_is_away_is_named_in_answer_and_audit(tmp_path: Path) -> None:
+    with archive(tmp_path, port=free_port()) as opened:
+        files = opened.keep(write_ct_series(tmp_path / "ct", slices=2, study_instance_uid="1.2.1", **SMALL))
+        status, identifier, _ = move(opened, StudyInstanceUID="1.2.1")
+        assert numbers(status) == (0xA702, 0, 2, 0) and status.ErrorComment.startswith("VIEWER at 127.0.0.1")
+        assert set(identifier.FailedSOPInstanceUIDList) == {uid_of(file) for file in files}
+        assert "cannot be reached" in opened.told[-1][2]["reason"]
 
 
 def test_what_the_destination_does_not_take_as_it_is_stored_is_recoded_without_loss(tmp_path: Path) -> None:

@@ -159,3 +159,18 @@ def test_decimals_fit_their_sixteen_characters(value: float, told: str) -> None:
 
 def test_a_value_that_is_not_what_its_attribute_says_is_left_empty() -> None:
     assert decoded(encode_identifier([(ROWS, "US", 70_000)], implicit=False)).Rows is None
+
+
+def test_a_list_too_long_for_its_vr_is_told_in_full_as_the_standard_says() -> None:
+    failed = [f"1.2.826.0.1.3680043.10.543.5.{number}" for number in range(3_000)]
+    for implicit, vr in ((False, "UN"), (True, "UI")):
+        found = decoded(encode_identifier([(0x00080058, "UI", failed)], implicit=implicit), implicit=implicit)
+        element = found[0x00080058]
+        told = element.value.decode().rstrip("\0").split("\\") if vr == "UN" else list(element.value)
+        assert (element.VR, told) == (vr, failed)
+
+
+@pytest.mark.parametrize("value", [-5, 40_000, [-5, 7]])
+def test_a_number_of_either_sign_comes_back_in_explicit_vr(value: Any) -> None:
+    found = decoded(encode_identifier([(0x00280106, "US or SS", value)], implicit=False))
+    assert found.SmallestImagePixelValue == value

@@ -16,6 +16,8 @@ from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
 from dicomnode.fast_message import LONGEST_FORWARDED
 from dicomnode.fast_pdu import command_set
+from dicomnode.frequent import MOST_ROWS
+from dicomnode.tls import client_context
 from tests.builders_dicom import write_ct_series
 from tests.builders_query import (
     PATIENT_FIND,
@@ -29,6 +31,7 @@ from tests.builders_query import (
     statuses,
 )
 from tests.builders_receive import RawPeer, fragment, p_data
+from tests.builders_tls import Authority, peer_over_tls
 from tests.peers import wait_until
 
 NOT_AUTHORISED, AWAY = 0x0124, 0xA700
@@ -114,6 +117,61 @@ def test_a_cancelled_query_ends(tmp_path: Path) -> None:
         assert found[-1] == 0xFE00 and len(found) <= 60
         wait_until(lambda: opened.told, seconds=5, what="the audit being told")
         assert opened.told[-1][2]["status"] == "0xFE00"
+
+
+@pytest.mark.parametrize("path", ["fast", "plain"])
+def test_a_cancel_that_comes_too_late_cancels_nothing_that_follows(tmp_path: Path, path: str) -> None:
+    with archive(tmp_path, receive_path=path) as opened:
+        opened.keep(write_ct_series(tmp_path / "ct", slices=1, rows=8, columns=8))
+        entity = AE("VIEWER")
+        entity.add_requested_context(STUDY_FIND)
+        association = entity.associate("127.0.0.1", opened.port, ae_title="DICOMNODE")
+        asked = keys("STUDY", StudyInstanceUID="")
+        for number in [*range(1, 13), 12]:  # pynetdicom holds ten; the last one comes again
+            found = [one.Status for one, _ in association.send_c_find(asked, STUDY_FIND, msg_id=number)]
+            assert found == [0xFF00, 0x0000], number
+            association.send_c_cancel(number, query_model=STUDY_FIND)
+        association.release()
+
+
+def test_queries_in_a_loop_do_not_fill_the_audit_and_are_counted_all_the_same(tmp_path: Path) -> None:
+    with archive(tmp_path) as opened:
+        opened.keep(write_ct_series(tmp_path / "ct", slices=1, rows=8, columns=8))
+        entity = AE("VIEWER")
+        entity.add_requested_context(STUDY_FIND)
+        association = entity.associate("127.0.0.1", opened.port, ae_title="DICOMNODE")
+        for _ in range(MOST_ROWS + 20):
+            list(association.send_c_find(keys("STUDY", StudyInstanceUID=""), STUDY_FIND))
+        association.release()
+    details = [details for event, _, details in opened.told if event == "query answered"]
+    assert sum(one.get("happenings", 1) for one in details) == MOST_ROWS + 20 == sum(one["answers"] for one in details)
+    assert len(details) <= MOST_ROWS + 1 or any("happenings" in one for one in details[:-1])
+
+
+def test_many_answers_come_over_tls_and_a_move_is_told_there(tmp_path: Path, authority: Authority) -> None:
+    with archive(tmp_path, authority=authority) as opened:
+        opened.keep(write_ct_series(tmp_path / "ct", slices=220, rows=8, columns=8, study_instance_uid="1.2.1"))
+        station = opened.station
+        context = client_context(authority.certified("scanner").identity, peer_over_tls(station.tls_port))
+        entity = AE("VIEWER")
+        for model in (STUDY_FIND, STUDY_MOVE):
+            entity.add_requested_context(model)
+        association = entity.associate(
+            "127.0.0.1", station.tls_port, ae_title="DICOMNODE", tls_args=(context, "localhost")
+        )
+        [(status, series), (last, _)] = association.send_c_find(
+            keys("SERIES", StudyInstanceUID="1.2.1", SeriesInstanceUID=""), STUDY_FIND
+        )
+        assert (status.Status, last.Status) == (0xFF00, 0x0000)
+        asked = keys("IMAGE", StudyInstanceUID="1.2.1", SeriesInstanceUID=series.SeriesInstanceUID, SOPInstanceUID="")
+        answers = list(association.send_c_find(asked, STUDY_FIND))
+        assert len({one.SOPInstanceUID for _, one in answers[:-1]}) == 220 and answers[-1][0].Status == 0x0000
+        moved = list(association.send_c_move(keys("STUDY", StudyInstanceUID="1.2.1"), "NOBODY", STUDY_MOVE))
+        assert [one.Status for one, _ in moved] == [0xA801]
+        moved = list(association.send_c_move(keys("STUDY", StudyInstanceUID="1.2.1"), "VIEWER", STUDY_MOVE))
+        assert (moved[-1][0].Status, moved[-1][0].NumberOfFailedSuboperations) == (0xA702, 220)
+        assert len(moved[-1][1].FailedSOPInstanceUIDList) == 220
+        association.release()
 
 
 def find_association() -> bytes:

@@ -36,6 +36,9 @@ class Finder:
         self._rights = Rights(who, lambda event, peer, _: self.told.append((event, peer)))
         return [(evt.EVT_C_FIND, self._on_find)]
 
+    def end(self) -> None:
+        self.told.append(("ended", ""))
+
     def _on_find(self, event: Any) -> Iterator[tuple[int, None]]:
         caller = self._rights.peer_with("query", event.assoc)
         self.callers += [caller.name] if caller else []
