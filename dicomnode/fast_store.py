@@ -104,7 +104,7 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
     ) -> None:
         super().__init__(association)
         self._deadlines, self._over_tls = deadlines, over_tls
-        self._fill = self._fill_from_tls if over_tls else self._fill_from_socket
+        self._recv_flags = 0 if over_tls else socket.MSG_WAITALL  # TLS gives a record of at most 16 KiB at a time
         self._alarm: _Alarm | None = None
         self.to_provider_queue = WakingQueue(self._wake)
         self._head = memoryview(bytearray(PDU_HEAD.size))
@@ -282,31 +282,13 @@ class FastDUL(DULServiceProvider):  # type: ignore[misc]
         self.event_queue.put(event)
         self._recv_pdu.put(pdu)
 
-    def _fill_from_socket(self, view: memoryview) -> None:
-        """Fills the view from the socket. Raises _ConnectionEnded, or PduFault when a deadline passes."""
+    def _fill(self, view: memoryview) -> None:
+        """Fills the view from the connection. Raises _ConnectionEnded, or PduFault when a deadline passes."""
         connection, filled, last_byte_at = self.socket.socket, 0, 0.0
         while filled < len(view):
             try:
-                count = connection.recv_into(view[filled:], 0, socket.MSG_WAITALL)
-            except BlockingIOError:
-                count = -1
-            if count == 0:
-                raise _ConnectionEnded
-            filled += max(count, 0)
-            if filled == len(view):
-                return
-            now = time.monotonic()
-            if count > 0 or not last_byte_at:
-                last_byte_at = now
-            self._look_at_deadlines(now, last_byte_at)
-
-    def _fill_from_tls(self, view: memoryview) -> None:
-        """The same from a TLS connection, which gives one record of at most 16 KiB at a time."""
-        connection, filled, last_byte_at = self.socket.socket, 0, 0.0
-        while filled < len(view):
-            try:
-                count = connection.recv_into(view[filled:])
-            except TimeoutError:
+                count = connection.recv_into(view[filled:], len(view) - filled, self._recv_flags)
+            except (BlockingIOError, TimeoutError):  # the tick of a plain socket, and of TLS
                 count = -1
             if count == 0:
                 raise _ConnectionEnded
