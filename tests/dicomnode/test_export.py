@@ -237,6 +237,15 @@ def test_a_dicomdir_lists_files_that_are_still_byte_for_byte_those_stored(holdin
     assert named == set(listed)
 
 
+def test_a_de_identified_export_can_have_a_dicomdir_that_names_nobody(holding: Holding, tmp_path: Path) -> None:
+    holding.receive(write_ct_series(tmp_path / "ct", slices=2))
+    policy = Policy(frozenset({Option.MODIFIED_DATES}), POLICY.secret)
+    order = Order(everything(holding), tmp_path / "out", policy, dicomdir=True)
+    done = export(holding.database, holding.files, order, progress=silent)
+    content = (tmp_path / "out" / "DICOMDIR").read_bytes()
+    assert done.instances == 2 and not [word for word in PATIENT if word.encode() in content]
+
+
 def test_real_series_are_exported_and_names_nobody(holding: Holding, tmp_path: Path) -> None:
     folder = fixtures_folder() / "pet_wholebody_ac_STS_001"
     instances = holding.receive(sorted(folder.glob("*.dcm")))

@@ -32,3 +32,17 @@ def test_a_study_without_a_date_cannot_be_named(tmp_path: Path) -> None:
     paths = write_ct_series(tmp_path / "ct", slices=1, each=undated)
     with pytest.raises(ExportFault, match="cannot name"):
         make_dicomdir(tmp_path, {sop_instance_uid_of(path): path for path in paths})
+
+
+def test_numbers_that_images_lack_are_counted_in_the_dicomdir_alone(tmp_path: Path) -> None:
+    def unnumbered(k: int, dataset: Dataset) -> None:
+        dataset.StudyID, dataset.SeriesNumber, dataset.InstanceNumber = "", None, None
+
+    paths = write_ct_series(tmp_path / "ct", slices=2, each=unnumbered)
+    contents = {sop_instance_uid_of(path): path.read_bytes() for path in paths}
+    (tmp_path / "out").mkdir()
+    names = make_dicomdir(tmp_path / "out", {sop_instance_uid_of(path): path for path in paths})
+    assert {uid: (tmp_path / "out" / name).read_bytes() for uid, name in names.items()} == contents
+    records = dcmread(tmp_path / "out" / "DICOMDIR").DirectoryRecordSequence
+    assert [one.StudyID for one in records if one.DirectoryRecordType == "STUDY"] == ["1"]
+    assert sorted(int(one.InstanceNumber) for one in records if one.DirectoryRecordType == "IMAGE") == [1, 2]
