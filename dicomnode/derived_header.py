@@ -124,7 +124,7 @@ def series_elements(series: DerivedSeries, image: SourceImage) -> list[Element]:
         "SeriesNumber": description.series_number(first, card, job),
         "SeriesDescription": description.series_description(first, card, job),
         "RelatedSeriesSequence": series.known.of(
-            "RelatedSeriesSequence", [], lambda: provenance.related_series(first, card)
+            "RelatedSeriesSequence", [], lambda: provenance.related_series(first, card, job)
         ),
         "Manufacturer": MANUFACTURER,
         "ManufacturerModelName": MODEL_NAME,

@@ -32,7 +32,8 @@ class NeedTable(BaseModel):
     modality: Modality = Field(description="Modality of the series, e.g. CT.")
     of: Literal["study", "earlier"] = Field(
         default="study",
-        description="study: a series of the same study; earlier: one of the latest earlier study of the same patient.",
+        description="study: a series of the same study; earlier: one of the latest earlier study of the same patient, "
+        "of those that are here; peers are asked where nothing here fits.",
     )
     when: str = Field(
         default="",
@@ -90,7 +91,11 @@ class RetrieveTable(BaseModel):
         default="", max_length=64, description="StudyDescription of their studies, with * and ?; empty: any."
     )
     days: int = Field(
-        default=1, ge=0, le=3650, description="Studies of today and so many days before it are asked for."
+        default=1,
+        ge=0,
+        le=3650,
+        description="Studies of today and so many days before it are asked for; after an outage those since the last "
+        "answer, 31 days back at most.",
     )
     every_minutes: float = Field(default=10.0, gt=0, description="Minutes between two questions.")
     most: int = Field(

@@ -64,8 +64,8 @@ class JobFacts:
     """What sets this stack of the source series apart from its others, e.g. "EchoTime 80"; empty when it is alone."""
     stack: int = 0
     """Which stack of the source series this is, from 0; several stacks of one job get series numbers of their own."""
-    inputs: tuple[tuple[str, str, str], ...] = ()
-    """What was read beside the source: slot, Series Instance UID, SHA-256 of the sorted instances' UIDs."""
+    inputs: tuple[tuple[str, str, str, str], ...] = ()
+    """What was read beside the source: slot, Study and Series Instance UID, SHA-256 of the sorted instances' UIDs."""
     node_version: str = NODE_VERSION
 
     def __post_init__(self) -> None:
@@ -224,15 +224,26 @@ def referenced_series(images: Sequence[SourceImage]) -> Element:
     return items_element(tag_of("ReferencedSeriesSequence"), [[series, instances]])
 
 
-def related_series(image: SourceImage, card: Card) -> DicomSequence:
-    """The series that was processed, and for a PET the CT by which it was corrected for attenuation (C15)."""
-    item = Dataset()
-    item.StudyInstanceUID, item.SeriesInstanceUID = image.text("StudyInstanceUID"), image.text("SeriesInstanceUID")
-    item.PurposeOfReferenceCodeSequence = _codes(SOURCE_SERIES)
+def related_series(image: SourceImage, card: Card, job: JobFacts) -> DicomSequence:
+    """The series that was processed, those read beside it, and the CT that corrected a PET for attenuation (C15).
+
+    What was read beside lies on a grid of its own: no slice of it is the source of one of ours, so that the series is
+    named as a whole, and SourceImageSequence names the source's slices only. It may be of an earlier study.
+    """
+    read = [(image.text("StudyInstanceUID"), image.text("SeriesInstanceUID"))]
+    read += [(study_uid, series_uid) for _, study_uid, series_uid, _ in job.inputs]
+    processed = [_processed_series(*uids) for uids in dict.fromkeys(read)]
     if card.result_modality != "PT":
-        return DicomSequence([item])
+        return DicomSequence(processed)
     said = source_items(image, "RelatedSeriesSequence")
-    return DicomSequence([item, *(other for other in said if _corrects_attenuation(other, image))])
+    return DicomSequence([*processed, *(other for other in said if _corrects_attenuation(other, image))])
+
+
+def _processed_series(study_instance_uid: str, series_instance_uid: str) -> Dataset:
+    item = Dataset()
+    item.StudyInstanceUID, item.SeriesInstanceUID = study_instance_uid, series_instance_uid
+    item.PurposeOfReferenceCodeSequence = _codes(SOURCE_SERIES)
+    return item
 
 
 def _corrects_attenuation(related: Dataset, image: SourceImage) -> bool:

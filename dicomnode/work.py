@@ -121,7 +121,10 @@ def _derive(job: Job, workshop: Workshop) -> str:
         equipment_purpose=node.equipment_purpose,
         declared_character_set=Handling.from_json(job.handling).character_set,
         ct_pixels=node.ct_pixels,
-        inputs=tuple((one.slot, one.series_instance_uid, _sha256_of(one.sop_instance_uids)) for one in read_beside),
+        inputs=tuple(
+            (one.slot, one.study_instance_uid, one.series_instance_uid, _sha256_of(one.sop_instance_uids))
+            for one in read_beside
+        ),
     )
     facts = with_parameters(facts, pipeline.card)
     files = workshop.files.paths_of(source_uids)
@@ -247,7 +250,7 @@ def _list(connection: Connection, job: Job, product: Product, passport_sha256: s
             "beside": {uid: str(found[0].header.get("SeriesDescription", "")) for uid, found in beside.items()},
             "measurements": {name: round(float(value), 6) for name, value in product.measurements.items()},
             "notes": list(product.notes),
-            **({"inputs": {slot: uid for slot, uid, _ in product.facts.inputs}} if product.facts.inputs else {}),
+            **({"inputs": {slot: uid for slot, _, uid, _ in product.facts.inputs}} if product.facts.inputs else {}),
             "passport_sha256": passport_sha256,
         },
     )

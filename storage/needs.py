@@ -44,9 +44,10 @@ class OpenNeed:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What fills a need: the series that was chosen, and its instances as they were then."""
+    """What fills a need: the series that was chosen, with its study, and its instances as they were then."""
 
     slot: str
+    study_instance_uid: str
     series_instance_uid: str
     sop_instance_uids: tuple[str, ...]
 
@@ -163,12 +164,16 @@ def fill(
 
 def inputs_of(connection: sa.Connection, job_id: int) -> tuple[Input, ...]:
     """What the job reads beside its source."""
-    wanted = sa.select(job_needs.c.slot, job_needs.c.series_instance_uid).where(job_needs.c.job_id == job_id)
+    wanted = (
+        sa.select(job_needs.c.slot, series_rows.c.study_instance_uid, job_needs.c.series_instance_uid)
+        .outerjoin(series_rows, series_rows.c.series_instance_uid == job_needs.c.series_instance_uid)
+        .where(job_needs.c.job_id == job_id)
+    )
     found = []
-    for slot, series_instance_uid in connection.execute(wanted.order_by(job_needs.c.position)).all():
+    for slot, study_uid, series_instance_uid in connection.execute(wanted.order_by(job_needs.c.position)).all():
         ours = (job_inputs.c.job_id == job_id) & (job_inputs.c.slot == slot)
         uids = connection.scalars(sa.select(job_inputs.c.sop_instance_uid).where(ours).order_by(job_inputs.c.position))
-        found.append(Input(slot, series_instance_uid, tuple(uids)))
+        found.append(Input(slot, study_uid or "", series_instance_uid, tuple(uids)))
     return tuple(found)
 
 

@@ -136,6 +136,8 @@ class Orthanc:
     no_delay: bool = True
     modalities: dict[str, list[Any]] = field(default_factory=dict)
     """Whom it may call: name -> [AE title, host, port]."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further keys of its configuration."""
 
     def start(self) -> Orthanc:
         """Orthanc answers on both ports."""
@@ -156,6 +158,7 @@ class Orthanc:
                     "DicomAlwaysAllowStore": True,
                     "DicomModalities": self.modalities,
                     "Plugins": [],
+                    **self.more,
                 }
             )
         )

@@ -36,7 +36,8 @@ MADE: Mapping[str, str] = {
     "SourceImageSequence": "the source image of the same position, then its neighbours where the result is made of "
     "them; SpatialLocationsPreserved YES; ReferencedFrameNumber for multi-frame sources",
     "ReferencedSeriesSequence": "exactly the instances of SourceImageSequence",
-    "RelatedSeriesSequence": "the source series; of a PET also the CT that corrected its attenuation, where named",
+    "RelatedSeriesSequence": "the source series, and what was read beside it; of a PET also the CT that corrected its "
+    "attenuation, where named",
     "ContentQualification": "`content_qualification` of node.toml, but RESEARCH where a source image says RESEARCH",
     "SyntheticData": "YES where the pipeline makes an image artificially or a source image says YES; else absent",
     "BurnedInAnnotation": "YES where the source image says YES, else NO",

@@ -188,7 +188,9 @@ def _references(dataset: Dataset) -> Iterator[Finding]:
         is_known = purposes(item) <= {(SOURCE_SERIES, "DCM"), (FOR_ATTENUATION, "DCM")} and bool(purposes(item))
         yield asked("C15", is_known, "a related series with an unknown purpose")
         same_study = text(item, "StudyInstanceUID") == text(dataset, "StudyInstanceUID")
-        yield asked("C15", same_study, "a related series lies in another study")
+        # What was read beside the source may be of an earlier study; the source itself and its correction are not.
+        is_beside = (SOURCE_SERIES, "DCM") in purposes(item) and text(item, "SeriesInstanceUID") not in of_images
+        yield asked("C15", same_study or is_beside, "a related series lies in another study")
 
 
 def _reference(item: Dataset) -> tuple[str, str, tuple[str, ...]]:

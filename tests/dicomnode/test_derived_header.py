@@ -12,6 +12,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicomnode.derive import derive_series
+from dicomnode.gate.image_rules import image_findings
 from dicomnode.load import Allowed, load_stack, load_volume, planned_stacks
 from inference.pipeline import Outcome
 from tests.builders_dicom import (
@@ -197,3 +198,19 @@ def test_c22_c24_research_wins_over_product_in_every_image(tmp_path: Path) -> No
         assert one.ContentQualification == "RESEARCH" and "research only" in one.ImageComments
     plain = write_ct_series(tmp_path / "plain", ContentQualification="PRODUCT")
     assert derived_datasets(plain, CT, content_qualification="PRODUCT")[0].ContentQualification == "PRODUCT"
+
+
+@pytest.mark.parametrize("study", ["2.25.77", "2.25.78"], ids=["an earlier study", "the same study"])
+def test_c15_what_was_read_beside_the_source_is_named_as_a_series(tmp_path: Path, study: str) -> None:
+    """Its slices lie elsewhere: none is a source image of one of ours, so that C13 and C14 name the source's only."""
+    files = write_pet_series(tmp_path / "pet", slices=2, study_instance_uid="2.25.78")
+    beside = ("ct", study, "2.25.79", "a" * 64)
+    made = derived_datasets(files, card_for("PT"), inputs=(beside, ("again", *beside[1:])))
+    for one in made:
+        source, read = one.RelatedSeriesSequence
+        assert source.SeriesInstanceUID == dcmread(files[0]).SeriesInstanceUID
+        assert (read.StudyInstanceUID, read.SeriesInstanceUID) == (study, "2.25.79")
+        assert read.PurposeOfReferenceCodeSequence[0].CodeValue == "121323"
+        assert [item.SeriesInstanceUID for item in one.ReferencedSeriesSequence] == [source.SeriesInstanceUID]
+        assert not [finding.rule for finding in image_findings(one) if not finding.holds]
+        assert errors_of(one, tmp_path) == []

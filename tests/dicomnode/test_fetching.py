@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 from dicomnode.contexts import ACCEPTED_STORAGE
 from dicomnode.dialogue import Answer
-from dicomnode.errors import AssociationBroken, PeerRejected, PeerUnreachable
+from dicomnode.errors import AssociationBroken, NoAssociation, PeerRejected, PeerUnreachable
 from dicomnode.fetching import Fetcher, How, offers_for, outcome
 from dicomnode.finding import Finder, FoundInstance, FoundSeries
 from dicomnode.peer import Peer
@@ -22,6 +22,7 @@ from tests.builders_dicom import write_ct_series
 from tests.builders_receive import Station, element, fragment, p_data
 from tests.builders_requestor import HANG_UP, HASTY, Heard, ScriptedPeer
 from tests.builders_retrieve import OURS, as_peer, dcmqrscp, give, introduce
+from tests.builders_tls import Authority
 from tests.peers import Orthanc, free_port
 
 JPEG_LS = "1.2.840.10008.1.2.4.80"
@@ -134,6 +135,40 @@ def test_a_peer_that_cannot_reach_us_is_a_fault(site: Site) -> None:
     except (PeerRejected, PeerUnreachable):
         return
     assert done.completed == 0 and done.failed > 0
+
+
+@pytest.mark.peer
+def test_over_tls_a_series_is_found_and_fetched_by_who_can_prove_who_he_is(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    ours, theirs = authority.certified("node").identity, authority.certified("pacs")
+    settings = {
+        "DicomTlsEnabled": True,
+        "DicomTlsPrivateKey": str(theirs.key),
+        "DicomTlsCertificate": str(theirs.certificate),
+        "DicomTlsTrustedCertificates": str(theirs.authority),
+        "DicomTlsRemoteCertificateRequired": True,
+    }
+    orthanc = Orthanc(tmp_path / "orthanc", more=settings).start()
+    try:
+        introduce(orthanc, free_port())
+        sources = write_ct_series(tmp_path / "made", slices=3)
+        give(orthanc, sources, *theirs.dcmtk)
+        peer = as_peer(orthanc).model_copy(update={"tls": True, "tls_name": "localhost"})
+        files = InstanceFiles(tmp_path / "files")
+        with Finder(peer, ae_title=OURS, identity=ours) as finder:
+            (series,) = finder.series(Question(modality=("CT",)))
+            instances = finder.instances(series)
+        done = fetcher(files, identity=ours).fetch(peer, series, instances, how="get")
+        stranger = Authority(tmp_path / "strangers", "Another CA").certified("node").identity
+        with pytest.raises(NoAssociation, match="cannot be called over TLS"):
+            Finder(peer, ae_title=OURS, identity=stranger)
+        with pytest.raises(NoAssociation, match=r"node.toml has no \[tls\] table"):
+            Finder(peer, ae_title=OURS)
+    finally:
+        orthanc.stop()
+    assert (done.completed, done.failed) == (3, 0)
+    stored = {str(source.SOPInstanceUID): source.PixelData for source in map(dcmread, sources)}
+    assert {str(came.SOPInstanceUID): came.PixelData for came in map(dcmread, files.arrivals())} == stored
 
 
 def test_a_peer_that_may_not_store_is_not_asked_to(tmp_path: Path) -> None:

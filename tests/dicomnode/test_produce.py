@@ -164,7 +164,7 @@ def test_everything_that_shapes_the_bytes_changes_the_parameters() -> None:
 
 def test_what_is_read_beside_the_source_makes_another_series_and_nothing_read_changes_none() -> None:
     card, plain = card_for("PT"), job_facts()
-    read = replace(plain, inputs=(("ct", "1.2.3", "a" * 64),))
-    other = replace(plain, inputs=(("ct", "1.2.3", "b" * 64),))
+    read = replace(plain, inputs=(("ct", "1.2", "1.2.3", "a" * 64),))
+    other = replace(plain, inputs=(("ct", "1.2", "1.2.3", "b" * 64),))
     shas = {with_parameters(facts, card).parameters_sha256 for facts in (plain, read, other)}
     assert len(shas) == 3

@@ -62,6 +62,7 @@ def test_what_was_chosen_is_read_as_it_was_then_and_is_in_the_audit(database: Da
     with database.begin() as connection:
         found = needs.inputs_of(connection, job.id)
         rows = [entry for entry in audit.entries(connection, series_instance_uid=PET) if entry.event == "input chosen"]
+    assert [one.study_instance_uid for one in found] == ["1.2.3", "1.2.3"]
     assert [(one.slot, one.series_instance_uid, one.sop_instance_uids) for one in found] == [
         ("ct", CT, (f"{CT}.2", f"{CT}.1")),
         ("mr", CT, (f"{CT}.2", f"{CT}.1")),

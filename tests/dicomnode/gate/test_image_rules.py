@@ -1,5 +1,6 @@
 """What every derived image says of itself is asked, and a header that says nothing at all breaks no rule's reading."""
 
+from copy import deepcopy
 from io import BytesIO
 
 import pytest
@@ -50,3 +51,16 @@ def test_several_faults_are_all_named() -> None:
     dataset = dcmread(BytesIO(good_image("CT").content))
     dataset.ImageComments, dataset.SeriesNumber, dataset.ContentQualification = "Fine.", None, "GOOD"
     assert broken(list(image_findings(dataset))) == {"C7", "C22", "C24"}
+
+
+def test_c15_only_what_was_read_beside_the_source_may_lie_in_another_study() -> None:
+    dataset = dcmread(BytesIO(good_image("CT").content))
+    beside = deepcopy(dataset.RelatedSeriesSequence[0])
+    beside.StudyInstanceUID, beside.SeriesInstanceUID = "2.25.1", "2.25.2"
+    dataset.RelatedSeriesSequence.append(beside)
+    assert not broken(list(image_findings(dataset)))
+    beside.PurposeOfReferenceCodeSequence[0].CodeValue = "122403"
+    assert broken(list(image_findings(dataset))) == {"C15"}
+    del dataset.RelatedSeriesSequence[1]
+    dataset.RelatedSeriesSequence[0].StudyInstanceUID = "2.25.1"
+    assert broken(list(image_findings(dataset))) == {"C15"}
