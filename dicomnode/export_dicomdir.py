@@ -33,7 +33,7 @@ def make_dicomdir(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
         uid = str(entry.SOPInstanceUID)
         place = Path(entry.path)
         files[uid].replace(place)  # pydicom wrote the header alone there
-        names[uid] = str(place.relative_to(folder))
+        names[uid] = str(place.resolve().relative_to(folder.resolve()))
     return names
 
 

@@ -25,6 +25,14 @@ def test_files_move_where_the_dicomdir_says(tmp_path: Path) -> None:
     assert sorted(kinds) == ["IMAGE", "IMAGE", "PATIENT", "SERIES", "STUDY"]
 
 
+def test_a_folder_may_be_named_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = write_ct_series(tmp_path / "ct", slices=1)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (name,) = make_dicomdir(Path("out"), {sop_instance_uid_of(path): path}).values()
+    assert Path("out", name).is_file() and not Path(name).is_absolute()
+
+
 def test_a_study_without_a_date_cannot_be_named(tmp_path: Path) -> None:
     def undated(k: int, dataset: Dataset) -> None:
         dataset.StudyDate = ""
