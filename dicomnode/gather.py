@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +25,15 @@ MOST = 2000
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one look found. grown: the series that grew; count: files listed; more: whether others still wait."""
+    """What one look found. grown: the series that grew; count: files listed; more: whether others still wait.
+
+    until: everything that came before this moment is listed, save what the disk does not give.
+    """
 
     grown: frozenset[str]
     count: int
     more: bool
+    until: datetime
 
 
 def list_arrivals(
@@ -46,14 +52,18 @@ def list_arrivals(
     and its file settled second, so that a crash between the two is mended by doing both again.
     """
     lately = set() if passed_over is None else passed_over
+    until = datetime.now(UTC)
     waiting = [path for path in files.arrivals(most + len(lately) + 1) if path not in lately]
+    if len(waiting) > most:
+        with suppress(FileNotFoundError):
+            until = min(until, _came_at(waiting[most].stat()))
     grown: set[str] = set()
     for first in range(0, min(len(waiting), most), BATCH):
         arrivals = _readable(database, files, waiting[first : min(first + BATCH, most)], peer_of, lately)
         if arrivals:
             grown |= _list(database, arrivals, listed)
             _settle(database, files, arrivals)
-    return Listing(frozenset(grown), min(len(waiting), most), len(waiting) > most)
+    return Listing(frozenset(grown), min(len(waiting), most), len(waiting) > most, until)
 
 
 def _readable(
@@ -89,11 +99,15 @@ def _instance(files: InstanceFiles, path: Path, peer_of: Callable[[str], str]) -
         series_instance_uid=header.series_instance_uid,
         study_instance_uid=header.study_instance_uid,
         peer=peer_of(header.source_ae_title),
-        received_at=datetime.fromtimestamp(facts.st_mtime, UTC),
+        received_at=_came_at(facts),
         sha256=files.sha256_of(path),
         size_bytes=facts.st_size,
         header=header.values,
     )
+
+
+def _came_at(facts: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(facts.st_mtime, UTC)
 
 
 def _list(database: Database, arrivals: Sequence[Instance], listed: Callable[[Sequence[Instance]], None]) -> set[str]:

@@ -6,12 +6,13 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from dicomnode import gather, route
 from dicomnode.config import Config
+from dicomnode.hearing import Hearing
 from dicomnode.stores import Stores
 from dicomnode.whole import ACQUISITION_SETTLE_S, Tally, whole_because
 from storage import audit, catalog
@@ -42,6 +43,7 @@ class Sweep:
         self._happened: queue.SimpleQueue[tuple[str, str, Mapping[str, Any]]] = queue.SimpleQueue()
         self._pending: list[tuple[str, str, Mapping[str, Any]]] = []
         self._looked_at: dict[str, tuple[int, int, int]] = {}
+        self._hearing = Hearing(stores.files)
         self._tallies: dict[str, Tally] = {}
         """What is known of open series without asking; made anew from SQL when it has not seen every instance."""
         self._not_routed: dict[tuple[str, int, int], float] = {}
@@ -61,14 +63,14 @@ class Sweep:
     def __call__(self) -> bool:
         """What arrived is listed; what is whole becomes jobs. Whether more waits, which the next sweep lists."""
         self._write_happenings()
+        self._hearing.look()
         more = self._list_arrivals()
-        now = datetime.now(UTC)
         with self._stores.database.read() as connection:
             waiting = catalog.open_series(connection)
         self._forget_all_but({series.series_instance_uid for series in waiting})
         for series in waiting:
             try:
-                self._close_when_whole(series, now)
+                self._close_when_whole(series)
             except DatabaseAway:
                 raise
             except Exception as fault:  # one series must not hold up the others
@@ -103,6 +105,7 @@ class Sweep:
             )
             if not listing.count or files.untidy >= UNTIDY or moment - self._untidy_since >= UNTIDY_S:
                 files.tidy()
+            self._hearing.listed(listing.until)
         except Exception:
             self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s or 1.0)
             self._list_at = time.monotonic() + self._pause_s
@@ -120,6 +123,7 @@ class Sweep:
         self._tallies = {uid: tally for uid, tally in self._tallies.items() if uid in open_series}
         self._looked_at = {uid: seen for uid, seen in self._looked_at.items() if uid in open_series}
         self._not_routed = {told: again for told, again in self._not_routed.items() if told[0] in open_series}
+        self._hearing.forget_all_but(open_series)
 
     def _tell_not_routed(self, series: catalog.Series, fault: Exception) -> None:
         """Said once for what came of the series; it stays open and is tried again later."""
@@ -130,11 +134,11 @@ class Sweep:
             self.tell("series not routed", series.peer, details)
         self._not_routed[told] = time.monotonic() + ROUTE_AGAIN_S
 
-    def _close_when_whole(self, series: catalog.Series, now: datetime) -> None:
+    def _close_when_whole(self, series: catalog.Series) -> None:
         config, uid = self._config(), series.series_instance_uid
         peer = config.peers.get(series.peer)
         quiet_s = config.node.quiet_seconds if peer is None or peer.quiet_seconds is None else peer.quiet_seconds
-        age_s = (now - series.last_received_at).total_seconds()
+        age_s = self._hearing.quiet_s(series, enough_s=quiet_s)
         # Asked when something came, when a reached count has stood long enough, and from the quiet time on.
         phase = (age_s >= ACQUISITION_SETTLE_S) + (age_s >= quiet_s)
         seen = (series.generation, series.instance_count, phase)
@@ -142,7 +146,8 @@ class Sweep:
             return
         if time.monotonic() < self._not_routed.get(_as_seen(series), 0.0):
             return
-        because = whole_because(series, self._tally_of(series), quiet_seconds=quiet_s, now=now)
+        quiet_until = series.last_received_at + timedelta(seconds=age_s)
+        because = whole_because(series, self._tally_of(series), quiet_seconds=quiet_s, now=quiet_until)
         if because is None:
             self._looked_at[uid] = seen
             return
@@ -150,6 +155,7 @@ class Sweep:
         with self._stores.database.read() as connection:
             instances = catalog.series_instances(connection, uid)
         try:
+            now = datetime.now(UTC)
             made = route.route_series(self._stores.database, series, instances, config=config, because=because, now=now)
         except StaleState:
             return  # an instance came meanwhile: asked again at the next sweep

@@ -144,6 +144,11 @@ class InstanceFiles:
             found = [(entry.stat().st_mtime_ns, entry.name) for entry in names]
         return [self._arrivals / name for _, name in sorted(found)[:most]]
 
+    def coming(self) -> list[Path]:
+        """Files that are being written; one that is kept is among the arrivals before it is gone from here."""
+        with os.scandir(self._incoming) as entries:
+            return [self._incoming / entry.name for entry in entries if entry.name.endswith(".part")]
+
     def settle(self, sop_instance_uid: str) -> Path:
         """Where the instance lies for good, after its catalogue row is committed; twice is harmless.
 

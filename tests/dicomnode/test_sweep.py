@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,9 +135,83 @@ def test_a_late_instance_of_a_closed_series_is_counted_with_the_old_ones(
 def test_a_quiet_series_closes_without_a_count(tmp_path: Path) -> None:
     station = Station(tmp_path / "quick", quiet_seconds=0.01)
     station.receive(write_ct_series(tmp_path / "source", slices=3, rows=8, columns=8))
+    station.sweep()
     time.sleep(0.02)
     station.sweep()
     assert station.series()[0].closed_because.startswith("nothing came for 0.01 s; 3 images are here")
+
+
+def test_a_series_whose_next_image_comes_slowly_is_not_closed_before_it_is_here(tmp_path: Path) -> None:
+    station = Station(tmp_path / "quick", quiet_seconds=0.01)
+    *first, last = write_ct_series(tmp_path / "source", slices=3, rows=8, columns=8)
+    station.receive(first)
+    content = last.read_bytes()
+    arrival = station.stores.files.open_arrival(str(dcmread(last).SOPInstanceUID))
+    arrival.write(content[:-10])
+    for _ in range(4):
+        station.sweep()
+        time.sleep(0.02)
+    assert station.series()[0].state is SeriesState.OPEN
+    arrival.write(content[-10:])
+    arrival.keep()
+    arrival.close()
+    station.sweep()
+    time.sleep(0.02)
+    station.sweep()
+    (whole,) = station.series()
+    assert (whole.state, whole.generation, whole.instance_count) == (SeriesState.CLOSED, 1, 3)
+
+
+def test_a_series_in_a_long_backlog_is_not_closed_before_the_rest_of_it_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(list_arrivals.__kwdefaults__ or {}, "most", 2)
+    station = Station(tmp_path / "quick", quiet_seconds=0.01)
+    station.receive(write_ct_series(tmp_path / "source", slices=7, rows=8, columns=8))
+    an_hour_ago = time.time() - 3600
+    for path in station.stores.files.arrivals():
+        os.utime(path, (an_hour_ago, an_hour_ago))
+    while station.sweep():
+        time.sleep(0.02)
+        assert station.series()[0].state is SeriesState.OPEN
+    time.sleep(0.02)
+    station.sweep()
+    (whole,) = station.series()
+    assert (whole.state, whole.generation, whole.instance_count) == (SeriesState.CLOSED, 1, 7)
+
+
+def test_while_nothing_can_be_listed_no_series_is_taken_for_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **more: object) -> None:
+        raise StorageFull("full")
+
+    station = Station(tmp_path / "quick", quiet_seconds=0.01)
+    *first, last = write_ct_series(tmp_path / "source", slices=3, rows=8, columns=8)
+    station.receive(first)
+    list_arrivals(station.stores.database, station.stores.files, peer_of=str)
+    station.receive([last])
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "add_instances", broken)
+        with pytest.raises(StorageFull):
+            station.sweep()
+    for _ in range(4):
+        time.sleep(0.02)
+        station.sweep()  # it pauses before it lists again, and the third image waits
+    assert station.series()[0].state is SeriesState.OPEN
+
+
+def test_a_node_that_starts_gives_open_series_their_time(tmp_path: Path) -> None:
+    station = Station(tmp_path / "quick", quiet_seconds=0.05)
+    station.receive(write_ct_series(tmp_path / "source", slices=2, rows=8, columns=8))
+    station.sweep()
+    time.sleep(0.1)
+    station.sweep = station.new_sweep()
+    station.sweep()
+    assert station.series()[0].state is SeriesState.OPEN
+    time.sleep(0.1)
+    station.sweep()
+    assert station.series()[0].state is SeriesState.CLOSED
 
 
 def test_a_long_backlog_does_not_hold_up_a_series_that_is_whole(
