@@ -69,6 +69,8 @@ def do_job(job_id: int, workshop: Workshop) -> str:
     try:
         return _derive(job, workshop)
     except StaleState as fault:  # superseded or ended by its limit while it ran: what was made is not used
+        if _was_interrupted(job, workshop):
+            raise  # this process was told to stop: were its run over now, nobody would begin another
         LOG.warning("work: job %s was moved by another: %s", job.id, fault)
         return "stale"
     except Exception as fault:  # the table above decides
@@ -100,6 +102,13 @@ def _claim(job_id: int, workshop: Workshop) -> Job:
             deadline=now + timedelta(seconds=workshop.limit_s(job.pipeline)),
             now=now,
         )
+
+
+def _was_interrupted(job: Job, workshop: Workshop) -> bool:
+    """Whether the job waits for the very run that we are: of the next round or retry it has another."""
+    with workshop.database.read() as connection:
+        now = jobs.get_job(connection, job.id)
+    return now.state is State.WAITING and (now.round, now.retries) == (job.round, job.retries)
 
 
 def _derive(job: Job, workshop: Workshop) -> str:
@@ -292,6 +301,8 @@ def _settle_fault(job: Job, fault: Exception, workshop: Workshop) -> str:
     try:
         return _until_written(write)
     except StaleState:
+        if _was_interrupted(job, workshop):
+            raise
         return "stale"
 
 

@@ -20,7 +20,7 @@ from inference.errors import DeviceExhausted
 from storage import audit, catalog, deliveries, jobs
 from storage.catalog import Instance
 from storage.database import Database
-from storage.errors import DatabaseAway
+from storage.errors import DatabaseAway, StaleState
 from storage.instance_files import InstanceFiles
 from storage.jobs import Event, Job, NewJob, State
 from storage.passport_files import PassportFiles
@@ -214,6 +214,31 @@ def test_a_run_that_comes_to_nothing_harms_no_passport_that_stands(workshop: Wor
     uid = str(row.details["derived_series_instance_uid"])
     body = json.loads(workshop.passports.read(uid, str(row.details["passport_sha256"])))
     assert body_sha256(body) == row.details["passport_sha256"]
+
+
+def test_a_run_that_ends_just_after_its_stop_is_not_over_and_goes_on(workshop: Workshop, tmp_path: Path) -> None:
+    job_id = waiting_job(workshop, write_ct_series(tmp_path / "source", slices=1))
+
+    def told_to_stop(done: Job, images: Sequence[Instance]) -> Following:
+        interrupt_jobs(workshop)
+        return Following((), ())
+
+    with pytest.raises(StaleState):  # for the engine: the run is done again, here or at the next start
+        do_job(job_id, replace(workshop, following=told_to_stop))
+    assert job(workshop, job_id).state is State.WAITING
+    assert do_job(job_id, workshop) == State.DERIVED
+
+
+def test_a_fault_just_after_the_stop_does_not_end_the_run_either(workshop: Workshop, tmp_path: Path) -> None:
+    job_id = waiting_job(workshop, write_ct_series(tmp_path / "source", slices=1))
+
+    def told_to_stop(done: Job, images: Sequence[Instance]) -> Following:
+        interrupt_jobs(workshop)
+        raise ArithmeticError("odd")
+
+    with pytest.raises(StaleState):
+        do_job(job_id, replace(workshop, following=told_to_stop))
+    assert do_job(job_id, workshop) == State.DERIVED
 
 
 def test_what_stands_beside_is_listed_audited_and_sent_with_the_images(workshop: Workshop, tmp_path: Path) -> None:
