@@ -24,57 +24,9 @@ from dicomnode.answers import entry_as_json, job_as_json
 from storage import audit, deliveries, jobs
 from storage.database import Database
 from tests.builders import peer_is_missing
+from tests.peers_config import NODE_TOML, RULES_TOML
 
 NODE_AE, PACS_AE, SCANNER_AE = "DICOMNODE", "ORTHANC", "SCANNER"
-
-NODE_TOML = """
-[node]
-ae_title = "DICOMNODE"
-host = "{host}"
-port = {port}
-data_folder = "../var"
-database = "{database}"
-quiet_seconds = {quiet_seconds}
-retry_first_s = {retry_first_s}
-retry_longest_s = {retry_longest_s}
-{more_node}
-[peers.scanner]
-ae_title = "SCANNER"
-may = ["store"]
-[peers.pacs]
-ae_title = "ORTHANC"
-host = "127.0.0.1"
-port = {pacs_port}
-may = ["store", "query", "retrieve"]
-{more}
-"""
-
-RULES_TOML = """
-[[rules]]
-name = "hold QA phantoms"
-when = 'QualityControlImage == "YES"'
-run = ""
-[[rules]]
-name = "CT with metal"
-when = '''Modality == "CT" && SeriesDescription.matches("(?i)metal|implant|hip|dental")'''
-run = "ct_metal_artifact_reduction"
-send_to = ["pacs"]
-[[rules]]
-name = "CT denoising"
-when = '''Modality == "CT" && !SeriesDescription.matches("(?i)metal|implant|hip|dental")'''
-run = "ct_denoising"
-send_to = ["pacs"]
-[[rules]]
-name = "PET denoising"
-when = 'Modality == "PT" && "ATTN" in CorrectedImage'
-run = "pet_denoising"
-send_to = ["pacs"]
-[[rules]]
-name = "NAC PET to CT"
-when = 'Modality == "PT" && !("ATTN" in CorrectedImage)'
-run = "pet_to_ct"
-send_to = ["pacs"]
-"""
 
 
 def program(name: str) -> str:
@@ -329,22 +281,24 @@ class RunningNode:
         database.close()
 
     def wait_for_jobs(self, states: Iterable[str], *, count: int, seconds: float = 120.0) -> list[dict[str, Any]]:
-        """The jobs, once `count` of them are in one of the states and none is in another."""
+        """The jobs, once `count` of them are in one of the states and none is in another; superseded ones aside.
+
+        They may take as long as they need, while no `seconds` go by in which nothing changes.
+        """
         wanted = set(states)
-
-        def settled() -> list[dict[str, Any]] | None:
-            found = self.jobs()
-            return found if len(found) >= count and all(job["state"] in wanted for job in found) else None
-
+        unwanted = {"refused", "failed"} - wanted
+        seen: list[dict[str, Any]] = []
         deadline = time.monotonic() + seconds
-        while (found := settled()) is None:
-            now = self.jobs()
-            unwanted = {"refused", "failed"} - wanted
-            assert time.monotonic() < deadline and not any(job["state"] in unwanted for job in now), (
-                f"jobs are {[(job['id'], job['state'], job['reason']) for job in now]}\n{self.log()[-2000:]}"
+        while True:
+            found = [job for job in self.jobs() if job["state"] != "superseded"]
+            if len(found) >= count and all(job["state"] in wanted for job in found):
+                return found
+            if found != seen:
+                seen, deadline = found, time.monotonic() + seconds
+            assert time.monotonic() < deadline and not any(job["state"] in unwanted for job in found), (
+                f"jobs are {[(job['id'], job['state'], job['reason']) for job in found]}\n{self.log()[-2000:]}"
             )
             time.sleep(0.3)
-        return found
 
     def processes(self) -> dict[str, int]:
         """The node's processes by role: node, receive, work, send, those after the first receive-1 ... -> id."""

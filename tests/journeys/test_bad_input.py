@@ -12,7 +12,8 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
 from tests.builders_dicom import write_ct_series
-from tests.peers import NODE_AE, RULES_TOML, Orthanc, RunningNode, free_port, storescp, storescu, wait_until
+from tests.peers import NODE_AE, Orthanc, RunningNode, free_port, storescp, storescu, wait_until
+from tests.peers_config import RULES_TOML
 
 pytestmark = pytest.mark.peer
 

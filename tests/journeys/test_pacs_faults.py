@@ -12,7 +12,8 @@ from storage.database import Database
 from storage.lanes import Lane, get_lane
 from tests.builders_dicom import write_ct_series
 from tests.builders_stream import CountingPacs, Scanner, assert_everything_was_delivered_once
-from tests.peers import RULES_TOML, RunningNode, free_port, storescp, storescu, wait_until
+from tests.peers import RunningNode, free_port, storescp, storescu, wait_until
+from tests.peers_config import RULES_TOML
 
 pytestmark = pytest.mark.peer
 

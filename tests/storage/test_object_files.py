@@ -18,7 +18,7 @@ from storage.instance_files import Kept, file_name
 from storage.object_files import ObjectFiles, ObjectPassports
 from storage.object_store import Bucket, ObjectStore
 from tests.builders_store import S3Server, put_behind_its_back
-from tests.storage.test_instance_files import part10
+from tests.storage.builders_files import part10
 
 UID = "1.2.840.113619.2.55.3"
 KILLED_AFTER_PUT = """

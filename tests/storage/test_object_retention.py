@@ -20,8 +20,8 @@ from storage.object_retention import ObjectRemover, open_remover
 from storage.object_store import ObjectStore
 from storage.retention import Remover
 from tests.builders_store import S3Server
+from tests.storage.builders_retention import OLD, Store
 from tests.storage.builders_storage import NOW, instance, job_in
-from tests.storage.test_retention import OLD, Store
 
 
 class RemoteStore(Store):
