@@ -203,7 +203,7 @@ def _running_node(folder: Path, pacs_port: int, progress: Progress) -> Iterator[
     finally:
         with _step(progress, "stopping the node"):
             process.terminate()
-            process.wait(60)
+            process.wait(120)
         for line in log.read_text(errors="replace").splitlines():
             if COMPLAINT.search(line):
                 progress.console.print(f"node: {line}", markup=False, soft_wrap=True)
