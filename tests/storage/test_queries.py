@@ -78,6 +78,8 @@ def test_the_studies_that_may_answer(filled: Database, column: str, terms: list[
 def test_all_of_several_columns_must_fit(filled: Database) -> None:
     smiths = [Term("smith*", wild=True)]
     assert studies(filled, name_key=smiths, study_date=[Term("20240201", upto="20240301")]) == ["1.2"]
+    assert studies(filled, name_key=smiths, modality=[Term("PT")]) == ["1.2"]
+    assert studies(filled, name_key=smiths, modality=[Term("M*", wild=True)]) == []
     assert studies(filled) == sorted(PATIENTS)
 
 
