@@ -12,6 +12,7 @@ import pytest
 
 from dicomnode.config import load_config
 from dicomnode.stores import Stores
+from tests.builders_typed import dicomnode
 from tests.peers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -29,12 +30,6 @@ def config(tmp_path: Path) -> Path:
         '[[rules]]\nname = "all"\nwhen = \'Modality == "CT"\'\nrun = "ct_denoising"\nsend_to = ["pacs"]\n'
     )
     return folder
-
-
-def dicomnode(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dicomnode", *map(str, arguments)], capture_output=True, text=True, timeout=60, cwd=ROOT
-    )
 
 
 @pytest.mark.parametrize(
@@ -60,6 +55,16 @@ def test_help_says_what_a_command_is_for_with_an_example(command: str) -> None:
     assert f"dicomnode {command}" in answer.stdout
     if command not in ("demo", "verify"):
         assert "--config" in answer.stdout
+
+
+def test_the_program_answers_as_it_does_in_a_process_of_its_own(config: Path) -> None:
+    (config / "node.toml").write_text("[node]\nae_titel = 'X'\n")
+    words = ("check", "--config", str(config))
+    answer = subprocess.run(
+        [sys.executable, "-m", "dicomnode", *words], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    same = dicomnode(*words)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (same.returncode, same.stdout, same.stderr)
 
 
 def test_check_says_what_the_config_means_and_whether_it_could_start(config: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,14 +17,7 @@ from storage.instance_files import InstanceFiles
 from tests.builders_dicom import write_ct_series
 from tests.builders_export import Holding
 from tests.builders_routed import node_database, write_config
-
-ROOT = Path(__file__).parents[2]
-
-
-def dicomnode(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dicomnode", *map(str, arguments)], capture_output=True, text=True, timeout=60, cwd=ROOT
-    )
+from tests.builders_typed import dicomnode
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from storage.file_cache import FileCache
@@ -11,14 +9,7 @@ from storage.instance_files import InstanceFiles, file_name
 from storage.object_files import ObjectFiles
 from storage.object_store import ObjectStore
 from tests.builders_store import S3Server
-
-ROOT = Path(__file__).parents[2]
-
-
-def dicomnode(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dicomnode", *words], capture_output=True, text=True, timeout=60, cwd=ROOT
-    )
+from tests.builders_typed import dicomnode
 
 
 def write(folder: Path, store: str = "") -> Path:
