@@ -25,8 +25,9 @@ END_S = 20.0
 """How long a receiving process may take to end: its drain, what it aborts, and its last words (15 s), and some more."""
 LONGEST_PAUSE_S = 2.0
 """Between two starts of a receiving process that dies quickly: nobody may call in this time."""
-PORT_FREE_S = 2.0
-"""Those who received for a node that was killed give up its port within this time."""
+PORT_FREE_S = 20.0
+"""Those who received for a node that was killed give up its port within this time: at once, save those that were just
+begun, which hear of it only when their imports are done, and these take seconds on a busy machine."""
 
 Tell = Callable[[str, str, Mapping[str, Any]], None]
 """Told of what the audit must know: (event, peer, details)."""
@@ -70,13 +71,17 @@ class Reception:
         return int(self._listeners[0].getsockname()[1])
 
     def _listen(self, key: str, host: str, port: int) -> int:
-        until = time.monotonic() + PORT_FREE_S
+        begun, told = time.monotonic(), False
         while True:
             try:
                 self._listeners.append(open_listener(host, port))
                 return self._listeners[-1].fileno()
             except OSError as fault:
-                if fault.errno == errno.EADDRINUSE and time.monotonic() < until:
+                waited = time.monotonic() - begun
+                if fault.errno == errno.EADDRINUSE and waited < PORT_FREE_S:
+                    if waited > 1 and not told:
+                        told = True
+                        LOG.warning("node: %s:%d is in use; waits up to %.0f s for it", host, port, PORT_FREE_S)
                     time.sleep(0.05)
                     continue
                 why = f"cannot listen on {host}:{port} ({fault.strerror}); is another node or program on it?"

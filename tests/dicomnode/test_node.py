@@ -43,7 +43,8 @@ def test_a_running_node_has_a_worker_per_device_and_one_that_sends(tmp_path: Pat
     assert len({child.executor_id for child in made}) == 3
 
 
-def test_a_port_that_is_taken_is_said_to_be_so(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomnode.reception.PORT_FREE_S", 0.2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -131,6 +131,8 @@ def test_a_cancel_that_comes_too_late_cancels_nothing_that_follows(tmp_path: Pat
             found = [one.Status for one, _ in association.send_c_find(asked, STUDY_FIND, msg_id=number)]
             assert found == [0xFF00, 0x0000], number
             association.send_c_cancel(number, query_model=STUDY_FIND)
+            # Asked again before its own thread went on, pynetdicom takes the answer for one that nobody asked for.
+            wait_until(lambda: not association._is_paused, seconds=10, what="the requestor's thread going on")
         association.release()
 
 

@@ -78,7 +78,10 @@ def test_a_receiver_that_cannot_start_is_a_clear_fault_and_no_endless_wait(tmp_p
     reception.stop()
 
 
-def test_a_port_that_is_taken_is_said_to_be_so_before_anything_starts(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_said_to_be_so_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomnode.reception.PORT_FREE_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = config(tmp_path / "config")
         port = taken.getsockname()[1]
@@ -94,6 +97,6 @@ def test_a_port_that_the_dead_are_giving_up_is_waited_for(tmp_path: Path) -> Non
     taken = socket.create_server(("127.0.0.1", 0))
     node = settings.node.model_copy(update={"port": taken.getsockname()[1]})
     reception, _ = reception_of(replace(settings, node=node))
-    threading.Timer(0.3, taken.close).start()
+    threading.Timer(2.5, taken.close).start()
     assert reception.open() == node.port
     reception.stop()
