@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from inference.physics.projection import FanBeamProjector, FanGeometry, covering_fan, fan_beam_projector
+from inference.physics.fan_geometry import FanGeometry, covering_fan
+from inference.physics.projection import FanBeamProjector, fan_beam_projector
 from inference.physics.spectra import METALS, CtTables, ct_tables
 
 REFERENCE_KEV = 70.0
