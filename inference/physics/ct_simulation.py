@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from inference.physics.fan_geometry import FanGeometry, covering_fan
+from inference.physics.fan_geometry import Detector, FanGeometry, covering_fan
 from inference.physics.projection import FanBeamProjector, fan_beam_projector
 from inference.physics.spectra import METALS, CtTables, ct_tables
 
@@ -26,7 +26,8 @@ class CtProtocol:
     photons: quanta per ray and cell in air; electronic_noise: its standard deviation in quanta.
     starved_quanta: below about this many quanta a ray is smoothed with its neighbours.
     scatter: scattered signal as a share of the smoothed primary, uncorrected.
-    source_distance_mm: source to the centre of rotation; window: FBP's filter, ramp or hamming.
+    source_distance_mm: source to the centre of rotation; detector: flat or arc, as in fan_geometry.
+    window: FBP's kernel, one of ramp_filter.WINDOWS.
     lowest_hu, highest_hu: where the stored numbers end; 12 bits end at 3071.
     """
 
@@ -39,6 +40,7 @@ class CtProtocol:
     cells_per_pixel: float = 1.2
     views_per_pixel: float = 1.6
     window: str = "hamming"
+    detector: Detector = "flat"
     lowest_hu: float = -1024.0
     highest_hu: float = 3071.0
 
@@ -51,6 +53,7 @@ def scanner_fan(size: int, *, spacing_mm: float, protocol: CtProtocol) -> FanGeo
         source_distance=distance,
         cells_per_pixel=protocol.cells_per_pixel,
         views_per_pixel=protocol.views_per_pixel,
+        detector=protocol.detector,
     )
 
 
