@@ -78,9 +78,10 @@ class CtMetalArtifactReduction:
             method=self._settings.method,
             intended_use="To be read beside the original series; small structures near metal may be altered",
             baseline=True,
-            # streaks lie within a slice; what is metal is seen in the neighbours as well, but never across a gap
+            # streaks lie within a slice; what is metal is seen in the neighbours as well, and whether a correction
+            # stands in the neighbours and theirs, but never across a gap
             slicewise=True,
-            context_slices=1,
+            context_slices=2,
             settings=asdict(self._settings),
         )
 
@@ -141,16 +142,9 @@ class CtMetalArtifactReduction:
         self, source: Volume, metal: NDArray[np.bool_], *, spacing_mm: float
     ) -> tuple[NDArray[np.float32], _Tally]:
         from inference.physics.metal import touches
-        from inference.physics.metal_artifact_reduction import (
-            LEAST_STREAK_DROP,
-            reduce_by_interpolation,
-            reduce_by_prior,
-            seen_circle,
-            streak_hu,
-        )
+        from inference.physics.metal_artifact_reduction import seen_circle, streak_hu
 
-        reduce: Callable[..., NDArray[np.float32]]
-        reduce = reduce_by_prior if self._settings.method == "nmar" else reduce_by_interpolation
+        reduce = self._reduction()
         values = source.values.copy()
         tally = _Tally()
         seen = seen_circle((values.shape[1], values.shape[2]))
@@ -159,6 +153,7 @@ class CtMetalArtifactReduction:
         inside = values if source.outside is None else values[~source.outside]
         lowest, highest = float(inside.min()), float(inside.max())
         waiting = np.flatnonzero(metal.any(axis=(1, 2)) & ~cut)
+        judged: dict[int, tuple[float, float]] = {}
         for start in range(0, len(waiting), BATCH_SLICES):
             chosen = waiting[start : start + BATCH_SLICES]
             corrected = np.clip(reduce(source.values[chosen], metal[chosen], spacing_mm=spacing_mm), lowest, highest)
@@ -168,13 +163,43 @@ class CtMetalArtifactReduction:
                 streaks = streak_hu(source.values[index], result, metal[index])
                 if streaks is None:
                     tally.unjudged.append(index)
-                elif streaks[1] > (1 - LEAST_STREAK_DROP) * streaks[0]:
-                    tally.without_gain.append(index)
                 else:
-                    tally.changed[index] = streaks
+                    judged[index] = streaks
                     values[index] = result
             _log.info("%s: %d of %d slices with metal done", NAME, start + len(chosen), len(waiting))
+        for index, streaks in judged.items():
+            if _stands(judged, index, neighbours=source.geometry.is_even):
+                tally.changed[index] = streaks
+            else:
+                tally.without_gain.append(index)
+                values[index] = source.values[index]
         return values, tally
+
+    def _reduction(self) -> Callable[..., NDArray[np.float32]]:
+        """(slices, rows, columns) HU, metal, spacing_mm -> HU, by the method that is set."""
+        from inference.physics import metal_artifact_reduction as classical
+
+        if self._settings.method == "li":
+            return classical.reduce_by_interpolation
+        return classical.reduce_by_prior
+
+
+def _stands(judged: Mapping[int, tuple[float, float]], index: int, *, neighbours: bool) -> bool:
+    """Whether a correction is kept: its own streaks did not rise, and with the slices beside it they fell enough.
+
+    judged: slice -> streaks before and after, HU. One slice alone does not jump between corrected and not, for half
+    of what decides is what became of its neighbours.
+    """
+    from inference.physics.metal_artifact_reduction import LEAST_STREAK_DROP
+
+    def left(one: int) -> float:
+        before, after = judged[one]
+        return after / max(before, 1e-6)
+
+    own = left(index)
+    beside = [left(other) for other in (index - 1, index + 1) if neighbours and other in judged]
+    together = (own + sum(beside) / len(beside)) / 2 if beside else own
+    return own <= 1 and together <= 1 - LEAST_STREAK_DROP
 
 
 class _Tally:
