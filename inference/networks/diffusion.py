@@ -37,7 +37,7 @@ def denoised(network: nn.Module, noisy: torch.Tensor, level: torch.Tensor) -> to
 
 
 def levels(steps: int, highest: float, lowest: float = LOWEST_LEVEL) -> torch.Tensor:
-    """(steps + 1,) noise levels from the highest to nought, wider apart the more noise there is (Karras et al. 2022)."""
+    """(steps + 1,) noise levels from highest to nought, wider apart the more noise there is (Karras et al. 2022)."""
     if steps < 1 or not lowest < highest <= HIGHEST_LEVEL:
         raise ValueError(f"levels fall from at most {HIGHEST_LEVEL} to {lowest} in one step or more, not {steps}")
     share = torch.linspace(0, 1, steps)

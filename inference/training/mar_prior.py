@@ -37,8 +37,8 @@ def held_out_figures(crops: Crops, device: str) -> Callable[[nn.Module], dict[st
                 for index, made in enumerate((given[:, 2:3], answer(network, given.to(device)).cpu())):
                     sums[index] += (((made - true) * counted) ** 2).sum()
                 sums[2] += counted.sum()
-        nmar, made = (1000 * math.sqrt(float(sums[index] / sums[2])) for index in range(2))
-        return {"held out, HU": made, "nmar there, HU": nmar}
+        begun, ended = (1000 * math.sqrt(float(sums[index] / sums[2])) for index in range(2))
+        return {"held out, HU": ended, "nmar there, HU": begun}
 
     return figures
 

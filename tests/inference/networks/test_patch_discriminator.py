@@ -16,7 +16,7 @@ def test_its_answer_is_bounded_by_its_input() -> None:
     network = PatchDiscriminator(1)
     with torch.no_grad():
         for layer in network.strided:
-            layer.weight_orig.mul_(100)
+            layer.get_parameter("weight_orig").mul_(100)
         for _ in range(30):
             network(torch.rand(1, 1, 32, 32))  # the spectral norm is followed while training
         scores = network.eval()(torch.rand(1, 1, 32, 32))
