@@ -88,7 +88,7 @@ def main() -> None:
         return result
 
     done = train(
-        UNet(CHANNELS, 1, WIDTHS),
+        UNet(CHANNELS, 1, WIDTHS, residual=True),
         Denoising(),
         Plan(
             chosen.steps,

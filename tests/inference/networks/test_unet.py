@@ -8,9 +8,10 @@ import torch
 from inference.networks import UNet
 
 
+@pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("shape", [(64, 64), (61, 75), (16, 33)])
-def test_it_keeps_the_matrix_and_begins_at_nought(shape: tuple[int, int]) -> None:
-    network = UNet(3, 2, (8, 16, 16))
+def test_it_keeps_the_matrix_and_begins_at_nought(shape: tuple[int, int], residual: bool) -> None:
+    network = UNet(3, 2, (8, 16, 16), residual=residual)
     assert torch.equal(network(torch.rand(2, 3, *shape)), torch.zeros(2, 2, *shape))
 
 
