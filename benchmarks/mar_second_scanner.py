@@ -102,10 +102,10 @@ class _Scanner:
             raise ValueError(f"a field of view of {2 * self.radius_mm:.0f} mm does not fit into this scanner")
         self.step = protocol.cell_mm / protocol.source_distance_mm
         self.cells = 2 * math.ceil(math.asin(self.radius_mm / protocol.source_distance_mm) / self.step) + 8
-        self.cell_angles = self.step * (np.arange(self.cells) - (self.cells - 1) / 2 + 0.25)
+        self.cell_angles = np.asarray(self.step * (np.arange(self.cells) - (self.cells - 1) / 2 + 0.25), np.float64)
         self.middle_mm = (np.arange(size) - (size - 1) / 2) * spacing_mm
         self.circle = self.middle_mm[:, None] ** 2 + self.middle_mm**2 <= self.radius_mm**2
-        self.view_angles = 2 * np.pi * np.arange(protocol.views) / protocol.views
+        self.view_angles: Values = 2 * np.pi * np.arange(protocol.views) / protocol.views
 
     def tissue_cm(self, tissues: Image, views: NDArray[np.intp], cells: NDArray[np.intp]) -> Image:
         """(rays, channels) line integrals of (channels, size, size) along the middle of these cells."""
@@ -116,7 +116,7 @@ class _Scanner:
             part = slice(first, first + 2048)
             view, fan = self.view_angles[views[part]], self.cell_angles[cells[part]]
             nearest = self.protocol.source_distance_mm * np.sin(fan)
-            half = np.sqrt(np.maximum(self.radius_mm**2 - nearest**2, 0))
+            half: Values = np.sqrt(np.maximum(self.radius_mm**2 - nearest**2, 0))
             along = half[:, None] * ((np.arange(samples) + 0.5) / samples * 2 - 1)
             points = self._points(view, fan, along, self.radius_mm, (0.0, 0.0))
             sums = grid_sample(image, points, align_corners=False)[0].sum(dim=-1)  # (channels, rays)
@@ -141,7 +141,7 @@ class _Scanner:
             width = 2 * math.ceil(math.asin(min(reach_mm / away.min(), 1.0)) / step) + 2
             first = np.rint(fan_centre / step - width / 2 + (fine_cells - 1) / 2 - 0.25 * RAYS_PER_CELL).astype(int)
             rays = first[:, None] + np.arange(width)
-            fan = step * (rays - (fine_cells - 1) / 2 + 0.25 * RAYS_PER_CELL)
+            fan = np.asarray(step * (rays - (fine_cells - 1) / 2 + 0.25 * RAYS_PER_CELL), np.float64)
             samples = math.ceil(2 * reach_mm / self.spacing_mm * FINER)
             along = reach_mm * ((np.arange(samples) + 0.5) / samples * 2 - 1)
             inside = (rays >= 0) & (rays < fine_cells)
@@ -245,10 +245,10 @@ class _Scanner:
         kernel = 1 / (np.pi**2 * self.step * (1 - 4.0 * offset**2)) / np.sinc(angle / np.pi) ** 2
         response = np.fft.rfft(kernel).real / (1 + (np.linspace(0, 1, length // 2 + 1) / self.protocol.cutoff) ** 8)
         weighted = 10 * water_cm * (self.protocol.source_distance_mm * np.cos(self.cell_angles))
-        response = (response * 2 * np.pi / self.protocol.views).astype(np.float32)
-        spectrum = scipy.fft.rfft(weighted.astype(np.float32), length, axis=1) * response
+        by_view = (response * 2 * np.pi / self.protocol.views).astype(np.float32)
+        spectrum = scipy.fft.rfft(weighted.astype(np.float32), length, axis=1) * by_view
         # Zeros above the highest frequency: the rows come out finer, with nothing lost between the cells.
-        finer: Image = scipy.fft.irfft(spectrum, STEPS_PER_CELL * length, axis=1)
+        finer = np.asarray(scipy.fft.irfft(spectrum, STEPS_PER_CELL * length, axis=1), np.float32)
         return finer[:, : STEPS_PER_CELL * self.cells] * np.float32(STEPS_PER_CELL)
 
 
@@ -286,7 +286,7 @@ def _everywhere(scanner: _Scanner, beam: SecondBeam, tissues: Image) -> Image:
     coarse = np.log(beam.transmitted(np.column_stack([paths, np.zeros(len(paths), np.float32)])).reshape(grid[0].shape))
     coarse = np.concatenate([coarse, coarse[:1]])  # a turn later the first view comes again
     places = np.meshgrid(np.arange(all_views) / COARSE, np.arange(all_cells) / COARSE, indexing="ij")
-    return np.exp(map_coordinates(coarse, np.stack(places), order=1, mode="nearest"))
+    return np.asarray(np.exp(map_coordinates(coarse, np.stack(places), order=1, mode="nearest")))
 
 
 def _finer_share(share: NDArray[np.bool_] | Image) -> Image:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from inference.physics.ct_simulation import CtProtocol, scanner_fan, simulate_low_dose_ct, simulate_metal_ct
+from inference.physics.ct_simulation import CtProtocol, _poisson, scanner_fan, simulate_low_dose_ct, simulate_metal_ct
 from inference.physics.ramp_filter import WINDOWS
 from inference.physics.spectra import METALS
 
@@ -85,6 +85,27 @@ def test_a_sharper_kernel_makes_sharper_streaks() -> None:
         for window in WINDOWS
     }
     assert streaks["soft"] < streaks["hamming"] < streaks["ramp"] < streaks["bone"]
+
+
+def test_a_faint_lesion_is_all_that_two_scans_of_one_seed_differ_by() -> None:
+    clean, hips = water_slice(), pair_of_hips()
+    y, x = np.mgrid[:SIZE, :SIZE]
+    lesion = ((y - 80) ** 2 + (x - 90) ** 2 < 4**2)[None]
+    without, with_lesion = (
+        simulate_metal_ct(image, hips, spacing_mm=SPACING_MM, seed=1)
+        for image in (clean, clean + np.float32(20) * lesion)
+    )
+    difference = with_lesion - without
+    assert difference[lesion].mean() == pytest.approx(20, abs=2)
+    assert difference[(clean > -500) & ~lesion & ~hips].std() < 2
+
+
+@pytest.mark.parametrize("mean", [1e-6, 0.3, 4.0, 29.0, 31.0, 1e6])
+def test_drawn_quanta_have_the_mean_and_variance_of_poisson(mean: float) -> None:
+    counts = _poisson(np.full(100_000, mean), np.random.default_rng(1).random(100_000))
+    assert (counts == np.rint(counts)).all() and counts.min() >= 0
+    assert counts.mean() == pytest.approx(mean, rel=0.02, abs=1e-3)
+    assert counts.var() == pytest.approx(mean, rel=0.03, abs=1e-3)
 
 
 def test_scatter_deepens_the_band_between_metals() -> None:
