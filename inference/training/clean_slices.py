@@ -7,9 +7,8 @@ Reads the clean slices of the scenes that inference.training.mar_scenes makes; g
 
 from __future__ import annotations
 
-import argparse
 import math
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -17,8 +16,9 @@ from torch import nn
 from inference.networks import UNet
 from inference.networks.diffusion import CHANNELS, HIGHEST_LEVEL, LOWEST_LEVEL, denoised, noised
 from inference.training.crops import Crops
-from inference.training.loop import Batch, Plan, train
+from inference.training.loop import Batch, train
 from inference.training.mar_objectives import Objective
+from inference.training.options import begin, recipe_parser, tell_end
 
 WIDTHS = (32, 64, 96, 128, 128)
 HELD_OUT_LEVELS = (0.03, 0.1, 0.3)
@@ -57,53 +57,35 @@ def cleaned(network: nn.Module, given: torch.Tensor) -> torch.Tensor:
     return denoised(network, given[:, :1], given[:, 1, 0, 0])
 
 
-def main() -> None:
-    """Trains until the steps or the minutes are over."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenes", type=Path, help="folder of shards, made by inference.training.mar_scenes")
-    parser.add_argument("folder", type=Path, help="folder for checkpoint, curves and weights")
-    parser.add_argument("--held-out", type=Path, help="folder of shards of other subjects, for the curves only")
-    parser.add_argument("--steps", type=int, default=20000, help="steps in all (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=0, help="of this run; 0: until done (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=4, help="crops a step (default: %(default)s)")
-    parser.add_argument("--crop", type=int, default=256, help="pixels along one side (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    torch.manual_seed(chosen.seed)
-    crops = NoisyCrops(Crops(chosen.scenes, size=chosen.crop, seed=chosen.seed), chosen.seed)
-    held = NoisyCrops(Crops(chosen.held_out or chosen.scenes, size=chosen.crop, seed=chosen.seed + 1), chosen.seed + 1)
-    batches = {level: held.batch(1, 6, level) for level in HELD_OUT_LEVELS}
+def held_out_figures(noisy: NoisyCrops, device: str) -> Callable[[nn.Module], dict[str, float]]:
+    """Root mean square error in HU at a few levels of noise, on the same crops each time."""
+    batches = {level: noisy.batch(1, 6, level) for level in HELD_OUT_LEVELS}
 
     def figures(network: nn.Module) -> dict[str, float]:
-        """Root mean square error in HU at a few levels of noise."""
         result = {}
         with torch.inference_mode():
             for level, (given, clean, _) in batches.items():
-                error = cleaned(network, given.to(chosen.device)).cpu() - clean
+                error = cleaned(network, given.to(device)).cpu() - clean
                 result[f"{1000 * level:.0f} HU of noise"] = 1000 * math.sqrt(float((error**2).mean()))
         return result
 
+    return figures
+
+
+def main() -> None:
+    """Trains until the steps or the minutes are over."""
+    chosen = recipe_parser(__doc__, steps=20000, batch=4, crop=256).parse_args()
+    plan, crops, held = begin(chosen)
     done = train(
         UNet(CHANNELS, 1, WIDTHS, residual=True),
         Denoising(),
-        Plan(
-            chosen.steps,
-            minutes=chosen.minutes,
-            scenes_a_batch=chosen.batch,
-            rate=chosen.rate,
-            seed=chosen.seed,
-            device=chosen.device,
-        ),
-        batches=crops.batch,
+        plan,
+        batches=NoisyCrops(crops, chosen.seed).batch,
         made_by=cleaned,
-        held_out=figures,
+        held_out=held_out_figures(NoisyCrops(held, chosen.seed + 1), chosen.device),
         folder=chosen.folder,
     )
-    print(f"{'done' if done else 'stopped; the same command goes on'}: {chosen.folder}")
+    tell_end(chosen, done=done)
 
 
 if __name__ == "__main__":

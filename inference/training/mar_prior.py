@@ -8,10 +8,8 @@ The same command goes on where an earlier run stopped; `curves.png` shows how it
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,8 +17,9 @@ from torch import nn
 from inference.networks import UNet
 from inference.networks.prior import CHANNELS, answer
 from inference.training.crops import Crops
-from inference.training.loop import Plan, train
+from inference.training.loop import train
 from inference.training.mar_objectives import OBJECTIVES
+from inference.training.options import begin, recipe_parser, tell_end
 
 WIDTHS = (32, 64, 96, 128, 128)
 HELD_OUT_BATCHES = 6
@@ -45,32 +44,10 @@ def held_out_figures(crops: Crops, device: str) -> Callable[[nn.Module], dict[st
 
 def main() -> None:
     """Trains until the steps or the minutes are over."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenes", type=Path, help="folder of shards, made by inference.training.mar_scenes")
-    parser.add_argument("folder", type=Path, help="folder for checkpoint, curves and weights")
-    parser.add_argument("--held-out", type=Path, help="folder of shards of other subjects, for the curves only")
-    parser.add_argument("--objective", choices=sorted(OBJECTIVES), default="supervised")
-    parser.add_argument("--steps", type=int, default=12000, help="steps in all (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=0, help="of this run; 0: until done (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=4, help="crops a step (default: %(default)s)")
-    parser.add_argument("--crop", type=int, default=256, help="pixels along one side (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser = recipe_parser(__doc__, steps=12000, batch=4, crop=256)
+    parser.add_argument("--objective", choices=sorted(OBJECTIVES), default="supervised", help="default: %(default)s")
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    torch.manual_seed(chosen.seed)
-    crops = Crops(chosen.scenes, size=chosen.crop, seed=chosen.seed)
-    held = Crops(chosen.held_out or chosen.scenes, size=chosen.crop, seed=chosen.seed + 1)
-    plan = Plan(
-        chosen.steps,
-        minutes=chosen.minutes,
-        scenes_a_batch=chosen.batch,
-        rate=chosen.rate,
-        seed=chosen.seed,
-        device=chosen.device,
-    )
+    plan, crops, held = begin(chosen)
     done = train(
         UNet(CHANNELS, 1, WIDTHS),
         OBJECTIVES[chosen.objective](CHANNELS),
@@ -80,7 +57,7 @@ def main() -> None:
         held_out=held_out_figures(held, chosen.device),
         folder=chosen.folder,
     )
-    print(f"{'done' if done else 'stopped; the same command goes on'}: {chosen.folder}")
+    tell_end(chosen, done=done)
 
 
 if __name__ == "__main__":
