@@ -24,7 +24,9 @@ RANGE_HU = HIGHEST_HU - LOWEST_HU
 FAR_PIXELS = 60
 SHELL_MM = (1.0, 5.0)
 STREAK_PIXELS = (2.0, 100.0)
-RING_MM = (7.0, 10.0)
+RING_MM = (2.0, 5.0)
+"""From the lesion's edge."""
+NO_CONTRAST = float("nan")
 FEWEST_PIXELS = 20
 """A median or mean over fewer pixels is not given."""
 
@@ -34,7 +36,7 @@ class Zones:
     """Where each figure of a scene is taken; all (rows, columns) bool and, but for left_out, without metal.
 
     far: in the body and further than FAR_PIXELS from metal. shell: SHELL_MM from the metal. streaks: soft tissue within
-    STREAK_PIXELS of it. disc, ring: the lesion without its edge, and round it.
+    STREAK_PIXELS of it. discs, rings: each lesion without its edge, and round it.
     """
 
     left_out: Mask
@@ -42,8 +44,8 @@ class Zones:
     far: Mask
     shell: Mask
     streaks: Mask
-    disc: Mask
-    ring: Mask
+    discs: tuple[Mask, ...]
+    rings: tuple[Mask, ...]
 
 
 def zones_of(scene: Scene, found: Mask) -> Zones:
@@ -54,22 +56,20 @@ def zones_of(scene: Scene, found: Mask) -> Zones:
     off_metal_mm = _distance(scene.metal) * scene.spacing_mm
     smooth = gaussian_filter(scene.clean, 2.0)
     soft = binary_erosion((smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]), iterations=3)
-    off_lesion_mm = _distance(scene.lesion > 0.5) * scene.spacing_mm
-    # counted from the lesion's edge
-    near, wide = RING_MM[0] - 5, RING_MM[1] - 5
     return Zones(
         left_out=left_out,
         body=body,
         far=body & (pixels > FAR_PIXELS),
         shell=body & (off_metal_mm > SHELL_MM[0]) & (off_metal_mm <= SHELL_MM[1]),
         streaks=body & np.asarray(soft) & (pixels > STREAK_PIXELS[0]) & (pixels < STREAK_PIXELS[1]),
-        disc=(scene.lesion == 1) & ~left_out,
-        ring=body & (scene.lesion == 0) & (off_lesion_mm > near) & (off_lesion_mm <= wide),
+        discs=tuple((lesion == 1) & ~left_out for lesion in scene.lesions),
+        rings=tuple(_round(lesion, scene.spacing_mm) & body for lesion in scene.lesions),
     )
 
 
-def figures_of(image: Image, with_lesion: Image | None, scene: Scene, zones: Zones) -> dict[str, float]:
+def figures_of(image: Image, with_lesions: Image | None, scene: Scene, zones: Zones) -> dict[str, float]:
     """The figures of one result; NaN where a scene has no place for one. Gains are over the scene as it came."""
+    kept = (NO_CONTRAST, NO_CONTRAST) if with_lesions is None else contrasts_kept(image, with_lesions, zones)
     return {
         "psnr_db": psnr_db(image, scene.clean, zones.left_out),
         "gain_db": psnr_db(image, scene.clean, zones.left_out) - psnr_db(scene.spoiled, scene.clean, zones.left_out),
@@ -78,7 +78,8 @@ def figures_of(image: Image, with_lesion: Image | None, scene: Scene, zones: Zon
         "far_change_hu": _median(image - scene.spoiled, zones.far),
         "shell_bias_hu": _mean(image - scene.clean, zones.shell),
         "streak_hu": root_mean_square(image - scene.clean, zones.streaks),
-        "contrast_kept": float("nan") if with_lesion is None else contrast_kept(image, with_lesion, zones),
+        "contrast_2_mm": kept[0],
+        "contrast_15_mm": kept[1],
     }
 
 
@@ -97,10 +98,13 @@ def ssim(image: Image, clean: Image, left_out: Mask) -> float:
     )
 
 
-def contrast_kept(image: Image, with_lesion: Image, zones: Zones) -> float:
-    """Share of the lesion's contrast that is left, by the difference between the results with it and without."""
-    difference = with_lesion - image
-    return (_mean(difference, zones.disc) - _mean(difference, zones.ring)) / LESION_HU
+def contrasts_kept(image: Image, with_lesions: Image, zones: Zones) -> tuple[float, ...]:
+    """Share of each lesion's contrast that is left, by the difference between the results with lesions and without."""
+    difference = with_lesions - image
+    return tuple(
+        (_mean(difference, disc) - _mean(difference, ring)) / LESION_HU
+        for disc, ring in zip(zones.discs, zones.rings, strict=True)
+    )
 
 
 def root_mean_square(values: Image, where: Mask) -> float:
@@ -110,6 +114,11 @@ def root_mean_square(values: Image, where: Mask) -> float:
 
 def _clipped(image: Image, left_out: Mask) -> NDArray[np.float64]:
     return np.where(left_out, LOWEST_HU, np.clip(image.astype(np.float64), LOWEST_HU, HIGHEST_HU))
+
+
+def _round(lesion: Image, spacing_mm: float) -> Mask:
+    off_mm = _distance(lesion > 0.5) * spacing_mm
+    return np.asarray((lesion == 0) & (off_mm > RING_MM[0]) & (off_mm <= RING_MM[1]))
 
 
 def _distance(mask: Mask) -> NDArray[np.float64]:

@@ -59,13 +59,13 @@ def judged_image_only(scene: Scene, methods: tuple[str, ...], *, protocol: str, 
 
     def add(method: str, gate: str, pair: Image, unchanged: tuple[bool, bool], exact: bool, refusal: str = "") -> None:
         # where the gate lets only one of the two through, their difference is the artifact's and not the lesion's
-        lesion = pair[1] if scene.lesion.any() and unchanged[0] == unchanged[1] else None
+        lesion = pair[1] if scene.lesions.any() and unchanged[0] == unchanged[1] else None
         figures = figures_of(pair[0], lesion, scene, zones)
         facts = (protocol, subject, number, scene.kind, scene.size, scene.metal_mm2)
         judged.rows.append(Row(*facts, method, gate, unchanged[0], exact, refusal, figures))
         judged.images[method, gate] = pair[0]
 
-    add("input", "", np.stack([scene.spoiled, scene.with_lesion]), (True, True), True)
+    add("input", "", np.stack([scene.spoiled, scene.with_lesions]), (True, True), True)
     for method in methods:
         plain, sent = ungated(scene, found, method), gated(scene, method)
         add(method, "off", plain.images, plain.unchanged, plain.exact)
@@ -84,7 +84,7 @@ def judged_published(
         zones = zones_of(scene, scene.metal)
         judged = Judged(scene, [], {})
         pairs: dict[str, tuple[Image, Image | None]] = {
-            method: (images[index], images[half + index] if scene.lesion.any() else None)
+            method: (images[index], images[half + index] if scene.lesions.any() else None)
             for method, images in made.items()
         }
         pairs["metal-free"] = (group.metal_free, None)

@@ -22,7 +22,7 @@ BITS = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """images: the scene's slice and that with the lesion, HU; unchanged: which of the two were passed through.
+    """images: the scene's slice and that with the lesions, HU; unchanged: which of the two were passed through.
 
     exact: the metal that was found has the source's values bit for bit. refusal: the pipeline's reason code.
     """
@@ -34,14 +34,14 @@ class Result:
 
 
 def found_metal(scene: Scene) -> Mask:
-    """(2, rows, columns), the metal that the pipeline finds in the slice without and with lesion."""
+    """(2, rows, columns), the metal that the pipeline finds in the slice without and with lesions."""
     pair = pair_of(scene)
     return find_metal(pair, metal_threshold_hu(pair, bits_stored=BITS))
 
 
 def pair_of(scene: Scene) -> Images:
-    """The slice without and with lesion, as one stack: a part in one slice only may be too small to count as metal."""
-    return np.stack([scene.spoiled, scene.with_lesion])
+    """The slice without and with lesions, as one stack: a part in one slice only may be too small to count as metal."""
+    return np.stack([scene.spoiled, scene.with_lesions])
 
 
 def ungated(scene: Scene, found: Mask, method: str) -> Result:

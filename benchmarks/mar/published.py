@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy.ndimage import binary_erosion
 
-from benchmarks.mar.scenes import LESION_HU, Scene, disc, lesion_beside, rod
+from benchmarks.mar.scenes import LESION_HU, Scene, disc, lesions_near, rod
 from inference.physics.metal_artifact_reduction import PRIOR_ERROR_MM, prior_image
 from inference.physics.projection import FanBeamProjector, FanGeometry, fan_beam_projector
 from inference.physics.sinogram_inpainting import interpolated, normalised, with_measured_detail
@@ -62,7 +62,7 @@ Drawing = Callable[[float], Mask]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PublishedScenes:
-    """The scenes of one slice, the scan of all of them without and with lesion, and the slice scanned without metal."""
+    """The scenes of one slice, the scan of all without and with lesions, and the slice scanned without metal."""
 
     scenes: tuple[Scene, ...]
     scan: MeasuredScan
@@ -126,10 +126,10 @@ def published_scenes(
         whole = Picture.fromarray(chosen.astype(np.float32))
         clean = np.maximum(np.asarray(whole.resize((size, size), Picture.Resampling.BILINEAR)), np.float32(-1000))
         masks = ten_metals(clean)
-        lesions = np.stack([lesion_beside(clean, mask, spacing_mm=spacing_mm) for mask in masks])
+        lesions = np.stack([lesions_near(clean, mask, spacing_mm=spacing_mm) for mask in masks])
         noise = [seed, number]
         with_metal = measured(np.stack([clean] * len(masks)), masks, projector, noise)
-        lesion = measured(clean + np.float32(LESION_HU) * lesions, masks, projector, noise)
+        lesion = measured(clean + np.float32(LESION_HU) * lesions.sum(axis=1), masks, projector, noise)
         free = measured(clean[None], np.zeros((1, size, size), bool), projector, noise)
         scan = MeasuredScan(
             torch.cat([with_metal, lesion]), np.concatenate([masks, masks]), spacing_mm=spacing_mm, projector=projector

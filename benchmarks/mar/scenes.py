@@ -1,4 +1,4 @@
-"""Scenes for the metal benchmark: slices of a held-out body with metal put in, and a faint lesion beside it.
+"""Scenes for the metal benchmark: slices of a held-out body with metal put in, and two faint lesions near it.
 
 Protocols (b) and (c) are image-only: what a method gets are reconstructed 12-bit slices, and it scans them in a fan of
 its own. (b) is simulated by inference.physics, with voltage, quanta, filter and scatter drawn for each kind of metal;
@@ -52,22 +52,25 @@ SMALL_BELOW_MM2, LARGE_FROM_MM2 = 100.0, 500.0
 BODY_HU = -300.0
 SOFT_HU = (-150.0, 150.0)
 LESION_HU, LESION_MM = 20.0, 5.0
-LESION_OFF_METAL_MM = 2.0
+LESION_OFF_METAL_MM = (2.0, 15.0)
+"""Tissue between metal and lesion, at least: many rays through the first one are blocked by the metal, few through the
+other."""
+LESION_APART_MM = 12.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
     """A slice with metal put in; images are (rows, columns) HU.
 
-    with_lesion: the same scan of the same slice with the lesion in it; lesion: its share of each pixel, zero everywhere
-    where no soft tissue near the metal has room for it.
+    with_lesions: the same scan of the same slice with the lesions in it. lesions: (2, rows, columns), the share of each
+    pixel that is lesion, by LESION_OFF_METAL_MM; zero everywhere where no soft tissue near the metal has room for it.
     """
 
     kind: str
     clean: Image
     spoiled: Image
-    with_lesion: Image
-    lesion: Image
+    with_lesions: Image
+    lesions: Image
     metal: Mask
     spacing_mm: float
 
@@ -100,20 +103,20 @@ def kind_scenes(
     random = np.random.default_rng([seed, *f"{kind} {metal}".encode()])
     clean = slices[random.integers(0, len(slices), count)].astype(np.float32)
     masks = np.stack([implants(image, kind, spacing_mm, random) for image in clean])
-    lesions = np.stack([lesion_beside(*pair, spacing_mm=spacing_mm) for pair in zip(clean, masks, strict=True)])
+    lesions = np.stack([lesions_near(*pair, spacing_mm=spacing_mm) for pair in zip(clean, masks, strict=True)])
     scanned = _first_scanner(random) if protocol == "b" else scan
     noise = int(random.integers(1 << 30))
-    # the same noise with and without lesion: what differs is the lesion
-    spoiled, with_lesion = (
+    # the same noise with and without lesions: what differs is the lesions
+    spoiled, with_lesions = (
         np.rint(scanned(images, masks, metal=metal, spacing_mm=spacing_mm, seed=noise)).astype(np.float32)
-        for images in (clean, clean + np.float32(LESION_HU) * lesions)
+        for images in (clean, clean + np.float32(LESION_HU) * lesions.sum(axis=1))
     )
     for index in range(count):
         yield Scene(
             f"{kind}, {metal.replace('_', ' ')}",
             clean[index],
             spoiled[index],
-            with_lesion[index],
+            with_lesions[index],
             lesions[index],
             masks[index],
             spacing_mm,
@@ -183,21 +186,28 @@ def body_of(clean: Image) -> Mask:
     return np.asarray(binary_fill_holes(parts == sizes.argmax()))
 
 
-def lesion_beside(clean: Image, metal: Mask, *, spacing_mm: float) -> Image:
-    """Each pixel's share of a disc in the soft tissue nearest to the metal that has room for it; zero without room."""
+def lesions_near(clean: Image, metal: Mask, *, spacing_mm: float) -> Image:
+    """(2, rows, columns), each pixel's share of a disc in the soft tissue nearest to the metal that has room for it.
+
+    One for each of LESION_OFF_METAL_MM, the second well apart from the first; zero without room.
+    """
+    lesions = np.zeros((2, *clean.shape), np.float32)
     if not metal.any():
-        return np.zeros_like(clean)
+        return lesions
     smooth = gaussian_filter(clean, 1.5)
+    soft = (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & body_of(clean)
     off_metal = np.asarray(distance_transform_edt(~metal)) * spacing_mm
-    free = (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & (off_metal > LESION_OFF_METAL_MM) & body_of(clean)
-    room = np.asarray(distance_transform_edt(np.pad(free, 1)))[1:-1, 1:-1] * spacing_mm
-    centres = np.where(room > LESION_MM, off_metal, np.inf)
-    if not np.isfinite(centres).any():
-        return np.zeros_like(clean)
-    row, column = np.unravel_index(int(centres.argmin()), centres.shape)
     rows, columns = np.indices(clean.shape)
-    from_edge = LESION_MM / spacing_mm - np.hypot(rows - row, columns - column)
-    return np.asarray(np.clip(from_edge + 0.5, 0, 1), np.float32)
+    for number, gap in enumerate(LESION_OFF_METAL_MM):
+        room = np.asarray(distance_transform_edt(np.pad(soft & (off_metal > gap), 1)))[1:-1, 1:-1] * spacing_mm
+        centres = np.where(room > LESION_MM, off_metal, np.inf)
+        if not np.isfinite(centres).any():
+            continue
+        row, column = np.unravel_index(int(centres.argmin()), centres.shape)
+        from_centre = np.hypot(rows - row, columns - column) * spacing_mm
+        lesions[number] = np.clip((LESION_MM - from_centre) / spacing_mm + 0.5, 0, 1)
+        soft &= from_centre > LESION_MM + LESION_APART_MM
+    return lesions
 
 
 def _first_scanner(random: np.random.Generator) -> Callable[..., Image]:
