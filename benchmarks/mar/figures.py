@@ -76,6 +76,7 @@ def figures_of(image: Image, with_lesions: Image | None, scene: Scene, zones: Zo
         "ssim": ssim(image, scene.clean, zones.left_out),
         "rmse_hu": root_mean_square(image - scene.clean, zones.body),
         "far_change_hu": _median(image - scene.spoiled, zones.far),
+        "far_bias_hu": _median(image - scene.clean, zones.far),
         "shell_bias_hu": _mean(image - scene.clean, zones.shell),
         "streak_hu": root_mean_square(image - scene.clean, zones.streaks),
         "contrast_2_mm": kept[0],

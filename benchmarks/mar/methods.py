@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.mar.scenes import Scene
-from inference.errors import SourceRefused
+from inference.errors import SourceRefused, WeightsInvalid
 from inference.physics.metal import find_metal, metal_threshold_hu
 from inference.pipeline import build_pipeline, run_pipeline
 from inference.pipelines.ct_metal_artifact_reduction import METHODS, NAME, CtMetalArtifactReduction
@@ -73,7 +74,17 @@ def series(slices_hu: Images, spacing_mm: float) -> Volume:
 
 
 def methods_named(names: list[str] | None) -> tuple[str, ...]:
-    """Those of the pipeline's rungs, or all of them."""
+    """Those of the pipeline's rungs; without names all whose weights are installed, and a word about the others."""
     if unknown := sorted(set(names or ()) - set(METHODS)):
         raise SystemExit(f"there is no method {', '.join(unknown)}; there are {', '.join(METHODS)}")
-    return tuple(names or METHODS)
+    if names:
+        return tuple(names)
+    usable = []
+    for method in METHODS:
+        try:
+            build_pipeline(NAME, {"method": method})
+        except WeightsInvalid as fault:
+            print(f"{method} is left out: {fault}", file=sys.stderr)
+        else:
+            usable.append(method)
+    return tuple(usable)

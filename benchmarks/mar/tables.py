@@ -21,7 +21,7 @@ TITLES = {
 }
 KEPT_WITHIN = 0.2
 SUMMARY = (
-    *("method", "gate", "PSNR dB", "gain dB", "SSIM", "RMSE HU", "far HU", "shell HU"),
+    *("method", "gate", "PSNR dB", "gain dB", "SSIM", "RMSE HU", "far change HU", "far bias HU", "shell HU"),
     *("lesion at 2 mm", "at 15 mm", "streaks HU", "worse", "unchanged", "metal exact"),
 )
 Values = NDArray[np.float64]
@@ -44,10 +44,10 @@ def tables_of(rows: Sequence[Row], costs: Sequence[Cost]) -> str:
     parts.append(
         "Gains are over the input, mean / lowest over the scenes. Off: the rung alone; on: what the pipeline sends. "
         f"Metal is small below {SMALL_BELOW_MM2:.0f} mm2 in the slice and large from {LARGE_FROM_MM2:.0f}. "
-        f"Far: |median change| further than {FAR_PIXELS} pixels from metal, mean / largest. Shell: bias 1 to 5 mm from "
-        "the metal, mean of the bias and of its size; below nought is false loosening. Lesion: contrast kept of a "
-        "20 HU disc of 5 mm radius that far from the metal, median and the share of the scenes within 20 %. Streaks: "
-        "root mean square error in soft tissue within 100 pixels of metal."
+        f"Far: |median| over the body further than {FAR_PIXELS} pixels from metal, of the change and of the error, "
+        "mean / largest. Shell: bias 1 to 5 mm from the metal, mean of the bias and of its size; below nought is false "
+        "loosening. Lesion: contrast kept of a 20 HU disc of 5 mm radius that far from the metal, median and the share "
+        "of the scenes within 20 %. Streaks: root mean square error in soft tissue within 100 pixels of metal."
     )
     if costs:
         parts.append(cost_table(costs))
@@ -59,6 +59,7 @@ def summary(rows: Sequence[Row]) -> str:
     lines: list[Sequence[str]] = []
     for (method, gate), chosen in _groups(rows, lambda row: (row.method, row.gate)).items():
         gains, far, shell = (_values(chosen, name) for name in ("gain_db", "far_change_hu", "shell_bias_hu"))
+        bias = np.abs(_values(chosen, "far_bias_hu"))
         made = gate != ""
         lines.append(
             (
@@ -69,6 +70,7 @@ def summary(rows: Sequence[Row]) -> str:
                 f"{_mean(_values(chosen, 'ssim')):.3f}",
                 f"{_mean(_values(chosen, 'rmse_hu')):.1f}",
                 f"{_mean(np.abs(far)):.1f} / {_largest(np.abs(far)):.1f}" if made else "",
+                f"{_mean(bias):.1f} / {_largest(bias):.1f}",
                 f"{_mean(shell):+.0f}, {_mean(np.abs(shell)):.0f}",
                 _contrast(chosen, "contrast_2_mm"),
                 _contrast(chosen, "contrast_15_mm"),

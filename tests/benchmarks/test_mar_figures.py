@@ -93,7 +93,8 @@ def test_a_far_change_is_the_median_beyond_sixty_pixels() -> None:
     metal = disc((200, 200), x=20, y=20, radius=4)
     made = Scene("clip, gold", clean, clean, clean, np.zeros((2, 200, 200), np.float32), metal, 1.0)
     image = clean + np.where(np.indices(clean.shape)[1] > 95, -3, 0).astype(np.float32)
-    assert figures_of(image, None, made, zones_of(made, metal))["far_change_hu"] == -3
+    figures = figures_of(image, None, made, zones_of(made, metal))
+    assert figures["far_change_hu"] == -3 and figures["far_bias_hu"] == -3
 
 
 def test_the_published_scanner_shows_water_as_nought_and_the_published_sizes_of_metal() -> None:
