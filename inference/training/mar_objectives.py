@@ -95,7 +95,7 @@ class Pix2Pix(_Adversarial):
         self, made: torch.Tensor, true: torch.Tensor, given: torch.Tensor, counted: torch.Tensor
     ) -> torch.Tensor:
         error = l1_loss(made * counted, true * counted)
-        return error + self.adversarial(made * counted, given) / (L1_TO_ADVERSARIAL * 10)
+        return error + self.adversarial(made * counted, given) / L1_TO_ADVERSARIAL
 
 
 def structural_similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
