@@ -36,7 +36,7 @@ LIBRARY_HOMES = {
         "dicomnode/commitment_service.py",
     ),
     "highdicom": ("dicomnode/companions", "dicomnode/iod_tables.py"),
-    "PIL": ("dicomnode/companions", "dicomnode/demo"),
+    "PIL": ("dicomnode/companions", "dicomnode/demo", "inference/training/curves.py"),
     "dbos": ("dicomnode/engine.py",),
     "cel": ("dicomnode/expressions.py", "dicomnode/rules.py"),
     "typer": ("dicomnode/cli",),

@@ -16,11 +16,13 @@ BIN_KEV = 4
 ENERGIES_KEV = tuple(range(18, 140, BIN_KEV))
 """Centres of the energy bins."""
 
-TUBE_KVP = (80, 100, 120, 140)
+TUBE_KVP = (70, 80, 90, 100, 110, 120, 130, 140)
 ANODE_ANGLE_DEG = 8.0
 FILTER_MM_ALUMINIUM = 7.0
 
-# Density in g/cm3 and mass fractions. Cortical bone: ICRU report 44. Cobalt-chromium: ASTM F75, rounded.
+# Density in g/cm3 and mass fractions. Cortical bone: ICRU report 44. Cobalt-chromium: ASTM F75, rounded. Steel 316L:
+# the middle of ASTM F138. Amalgam: equal masses of mercury and a dispersed-phase alloy of 69 % silver, 18 % tin, 12 %
+# copper and 1 % zinc. Zirconia: 3 mol% yttria, ISO 13356.
 MATERIALS: dict[str, tuple[float, dict[str, float]]] = {
     "water": (1.0, {"H": 0.1119, "O": 0.8881}),
     "bone": (
@@ -41,6 +43,10 @@ MATERIALS: dict[str, tuple[float, dict[str, float]]] = {
     "iron": (7.87, {"Fe": 1.0}),
     "cobalt_chromium": (8.3, {"Co": 0.65, "Cr": 0.285, "Mo": 0.065}),
     "gold": (19.3, {"Au": 1.0}),
+    "steel_316l": (7.95, {"Fe": 0.63, "Cr": 0.18, "Ni": 0.14, "Mo": 0.03, "Mn": 0.02}),
+    "zirconia": (6.05, {"Zr": 0.702, "Y": 0.041, "O": 0.257}),
+    "amalgam": (11.3, {"Hg": 0.5, "Ag": 0.345, "Sn": 0.09, "Cu": 0.06, "Zn": 0.005}),
+    "tantalum": (16.65, {"Ta": 1.0}),
 }
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
-from inference.physics.projection import FanBeamProjector, FanGeometry, covering_fan, fan_beam_projector
+from inference.physics.projection import FanGeometry, covering_fan, fan_beam_projector
 from inference.physics.sinogram_inpainting import interpolated, normalised, with_measured_detail
 
 Images = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+_Value = TypeVar("_Value", bound=np.generic)
 
 LARGEST_GRID = 640
 """Pixels along one side above which the correction is computed on a coarser grid, for the tables grow with them."""
@@ -47,22 +50,81 @@ def seen_circle(shape: tuple[int, int]) -> Mask:
 
 def reduce_by_interpolation(images_hu: Images, metal: Mask, *, spacing_mm: float) -> Images:
     """(slices, rows, columns) HU with the metal trace interpolated linearly; the metal itself is not put back."""
-    del spacing_mm
-    return _corrected(images_hu, metal, lambda projector, images, mask: _interpolation(projector, images, mask)[0])
+    scan = VirtualScan(images_hu, metal, spacing_mm=spacing_mm)
+    return scan.applied(scan.interpolation)
 
 
 def reduce_by_prior(images_hu: Images, metal: Mask, *, spacing_mm: float) -> Images:
     """(slices, rows, columns) HU with the metal trace made by NMAR; the metal itself is not put back."""
+    scan = VirtualScan(images_hu, metal, spacing_mm=spacing_mm)
+    return scan.applied(scan.inpainted(scan.smooth_prior()))
 
-    def difference(projector: FanBeamProjector, images: Images, mask: Mask) -> Images:
-        pixel_mm = spacing_mm * max(images_hu.shape[1:]) / projector.geometry.size
-        first, scanned, path, trace = _interpolation(projector, images, mask)
-        prior = prior_image(images + first, mask, spacing_mm=pixel_mm)
-        filled = normalised(scanned, projector.forward(_attenuation(prior)), trace)
-        filled = with_measured_detail(filled, scanned, path, trace, trust=PRIOR_ERROR_MM / pixel_mm)
-        return _difference_hu(projector, filled - scanned)
 
-    return _corrected(images_hu, metal, difference)
+class VirtualScan:
+    """Slices scanned again, in a fan that need not be the scanner's, with the trace that their metal leaves there.
+
+    images_hu: (slices, rows, columns) HU; metal: the same shape. `images` and `metal` are these on the square grid that
+    holds them, (slices, size, size), coarser where the matrix is large; `spacing_mm` is that grid's.
+    """
+
+    def __init__(self, images_hu: Images, metal: Mask, *, spacing_mm: float) -> None:
+        self._whole = images_hu
+        rows, columns = images_hu.shape[1:]
+        self._factor = math.ceil(max(rows, columns) / LARGEST_GRID)
+        self._size = math.ceil(max(rows, columns) / self._factor) * self._factor
+        self.images = self._gridded(images_hu, AIR_HU, lambda blocks: blocks.mean(axis=(2, 4), dtype=np.float32))
+        self.metal: Mask = self._gridded(metal, False, lambda blocks: np.asarray(blocks.any(axis=(2, 4))))
+        self.spacing_mm = spacing_mm * self._factor
+        self._projector = fan_beam_projector(virtual_fan(self._size // self._factor))
+        self._path = self._projector.forward(torch.from_numpy(self.metal.astype(np.float32)))
+        self._trace = self._path > SHORTEST_PATH
+        self._scanned = self._projector.forward(_attenuation(self.images))
+
+    @cached_property
+    def interpolation(self) -> Images:
+        """(slices, size, size) HU, what linear interpolation of the trace changes."""
+        return self._change_hu(interpolated(self._scanned, self._trace))
+
+    def smooth_prior(self) -> Images:
+        """(slices, size, size) HU, the prior of NMAR: the interpolated slices without what streaks they have."""
+        return prior_image(self.images + self.interpolation, self.metal, spacing_mm=self.spacing_mm)
+
+    def inpainted(self, prior_hu: Images) -> Images:
+        """(slices, size, size) HU, what changes when the trace is made as the prior says (NMAR, Meyer et al. 2010)."""
+        filled = normalised(self._scanned, self._projector.forward(_attenuation(prior_hu)), self._trace)
+        trust = PRIOR_ERROR_MM / self.spacing_mm
+        return self._change_hu(with_measured_detail(filled, self._scanned, self._path, self._trace, trust=trust))
+
+    def applied(self, change_hu: Images) -> Images:
+        """(slices, rows, columns) HU, the slices with that change, which fades out at the rim of the circle seen."""
+        small = self._size // self._factor
+        change = torch.from_numpy(change_hu * _fade(small))
+        if self._factor > 1:
+            size = (self._size, self._size)
+            change = torch.nn.functional.interpolate(change[:, None], size=size, mode="bilinear", align_corners=False)
+            change = change[:, 0]
+        top, left, rows, columns = self._place()
+        result: Images = self._whole + change.numpy()[:, top : top + rows, left : left + columns]
+        return result
+
+    def _change_hu(self, sinograms: torch.Tensor) -> Images:
+        images: Images = self._projector.filtered_backprojection(sinograms - self._scanned).mul_(1000).numpy()
+        return images
+
+    def _gridded(
+        self, values: NDArray[_Value], outside: float, joined: Callable[[NDArray[_Value]], NDArray[_Value]]
+    ) -> NDArray[_Value]:
+        top, left, rows, columns = self._place()
+        square = np.full((len(values), self._size, self._size), outside, values.dtype)
+        square[:, top : top + rows, left : left + columns] = values
+        if self._factor == 1:
+            return square
+        small = self._size // self._factor
+        return joined(square.reshape((len(values), small, self._factor, small, self._factor)))
+
+    def _place(self) -> tuple[int, int, int, int]:
+        rows, columns = self._whole.shape[1:]
+        return (self._size - rows) // 2, (self._size - columns) // 2, rows, columns
 
 
 def prior_image(images_hu: Images, metal: Mask, *, spacing_mm: float) -> Images:
@@ -98,50 +160,9 @@ def streak_hu(before_hu: Images, after_hu: Images, metal: Mask) -> tuple[float, 
     return before, after
 
 
-def _interpolation(
-    projector: FanBeamProjector, images: Images, mask: Mask
-) -> tuple[Images, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The correction in HU by linear interpolation, the scanned slices, the path through metal, and its trace."""
-    path = projector.forward(torch.from_numpy(mask.astype(np.float32)))
-    trace = path > SHORTEST_PATH
-    scanned = projector.forward(_attenuation(images))
-    return _difference_hu(projector, interpolated(scanned, trace) - scanned), scanned, path, trace
-
-
 def _attenuation(images_hu: Images) -> torch.Tensor:
     """Attenuation relative to water."""
     return torch.from_numpy(np.maximum(images_hu * np.float32(0.001) + 1, 0).astype(np.float32))
-
-
-def _difference_hu(projector: FanBeamProjector, sinograms: torch.Tensor) -> Images:
-    images: Images = projector.filtered_backprojection(sinograms).mul_(1000).numpy()
-    return images
-
-
-def _corrected(
-    images_hu: Images, metal: Mask, difference: Callable[[FanBeamProjector, Images, Mask], Images]
-) -> Images:
-    """images + difference, computed on the square grid that holds them and faded out at the rim of the circle."""
-    slices, rows, columns = images_hu.shape
-    factor = math.ceil(max(rows, columns) / LARGEST_GRID)
-    size = math.ceil(max(rows, columns) / factor) * factor
-    top, left = (size - rows) // 2, (size - columns) // 2
-    square = np.full((slices, size, size), AIR_HU, np.float32)
-    square[:, top : top + rows, left : left + columns] = images_hu
-    mask: Mask = np.zeros(square.shape, bool)
-    mask[:, top : top + rows, left : left + columns] = metal
-    small = size // factor
-    if factor > 1:
-        blocks = (slices, small, factor, small, factor)
-        square = square.reshape(blocks).mean(axis=(2, 4), dtype=np.float32)
-        mask = np.asarray(mask.reshape(blocks).any(axis=(2, 4)))
-    change = torch.from_numpy(difference(fan_beam_projector(virtual_fan(small)), square, mask) * _fade(small))
-    if factor > 1:
-        change = torch.nn.functional.interpolate(
-            change[:, None], size=(size, size), mode="bilinear", align_corners=False
-        )[:, 0]
-    corrected: Images = images_hu + change.numpy()[:, top : top + rows, left : left + columns]
-    return corrected
 
 
 def _fade(size: int) -> Images:

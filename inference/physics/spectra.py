@@ -10,7 +10,8 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-METALS = ("titanium", "iron", "cobalt_chromium", "gold")
+METALS = ("titanium", "iron", "cobalt_chromium", "gold", "steel_316l", "zirconia", "amalgam", "tantalum")
+"""What implants and fillings are made of; zirconia is a ceramic that looks like one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

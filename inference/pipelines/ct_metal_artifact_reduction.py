@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import SettingsInvalid, SourceRefused
+from inference.model_files import load_network, read_manifest
 from inference.pipeline import Card, Outcome
+from inference.settings import number, one_of, read_settings
 from inference.volume import Unit, Volume
 
 NAME = "ct_metal_artifact_reduction"
-METHODS = ("li", "nmar")
+METHODS = ("nmar", "li", "prior_net")
+"""The first is the default."""
+WEIGHTS = {"prior_net": "ct_mar_prior"}
+"""Method -> the folder of its weights."""
+INTENDED_USE = "To be read beside the original series; small structures near metal may be altered"
 BATCH_SLICES = 8
+LEAST_THRESHOLD_HU = 1500.0
 LARGEST_METAL_SHARE = 0.2
 """Share of the field of view above which what was found in a slice cannot be metal."""
 LARGEST_SPACING_RATIO = 1.01
@@ -25,31 +33,32 @@ LEAST_AXIAL_COSINE = 0.85  # a tilted gantry reaches 30 degrees: 0.866
 _log = logging.getLogger(__name__)
 
 
+PURPOSES = {
+    "li": "Metal artifacts reduced by linear interpolation of the metal trace in a virtual scan",
+    "nmar": "Metal artifacts reduced by normalized inpainting of the metal trace in a virtual scan (NMAR)",
+    "prior_net": "Metal artifacts reduced by a neural network and by inpainting of the metal trace in a virtual scan "
+    "with the network's image as prior",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """method: li or nmar. metal_threshold_hu: HU from which a voxel is metal; 0 finds it from bits and numbers."""
+    """metal_threshold_hu: HU from which a voxel is metal; 0 finds it from bits and numbers."""
 
-    method: str = "nmar"
-    metal_threshold_hu: float = 0.0
+    method: str = one_of(*METHODS)
+    metal_threshold_hu: float = number(0.0, low=0, high=30000)
 
 
 def build(settings: Mapping[str, Any]) -> CtMetalArtifactReduction:
     """The pipeline with these settings; raises SettingsInvalid when one is unknown or out of range."""
-    known = [field.name for field in fields(Settings)]
-    for key in settings:
-        if key not in known:
-            raise SettingsInvalid(key, f"{NAME} has no setting {key!r}; there are {', '.join(known)}")
-    method = settings.get("method", "nmar")
-    if method not in METHODS:
-        raise SettingsInvalid("method", f"{NAME}: method is one of {', '.join(METHODS)}, not {method!r}")
-    threshold = settings.get("metal_threshold_hu", 0.0)
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-        raise SettingsInvalid("metal_threshold_hu", f"{NAME}: metal_threshold_hu is a number, not {threshold!r}")
-    if threshold != 0 and not 1500 <= threshold <= 30000:
+    chosen = read_settings(Settings, settings)
+    if 0 < chosen.metal_threshold_hu < LEAST_THRESHOLD_HU:
         raise SettingsInvalid(
-            "metal_threshold_hu", f"{NAME}: metal_threshold_hu is 0 (automatic) or 1500 to 30000, not {threshold!r}"
+            "metal_threshold_hu",
+            f"metal_threshold_hu is 0 (automatic) or {LEAST_THRESHOLD_HU:.0f} to 30000, "
+            f"not {chosen.metal_threshold_hu:g}",
         )
-    return CtMetalArtifactReduction(Settings(method, float(threshold)))
+    return CtMetalArtifactReduction(chosen)
 
 
 class CtMetalArtifactReduction:
@@ -57,30 +66,31 @@ class CtMetalArtifactReduction:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        weights = WEIGHTS.get(settings.method)
+        self._manifest = None if weights is None else read_manifest(weights)
 
     @property
     def card(self) -> Card:
         """What the pipeline is."""
-        purpose = {
-            "li": "Metal artifacts reduced by linear interpolation of the metal trace in a virtual scan",
-            "nmar": "Metal artifacts reduced by normalized inpainting of the metal trace in a virtual scan (NMAR)",
-        }
+        learned = self._manifest
         return Card(
             name=NAME,
-            version="1.0.0",
+            version="1.1.0",
             ordinal=1,
             label="metal artifact reduction",
-            purpose=purpose[self._settings.method],
+            purpose=PURPOSES[self._settings.method],
             token="MAR",
             modality="CT",
             takes=frozenset({Unit.HU}),
             makes=Unit.HU,
             method=self._settings.method,
-            intended_use="To be read beside the original series; small structures near metal may be altered",
-            baseline=True,
-            # streaks lie within a slice; what is metal is seen in the neighbours as well, but never across a gap
+            intended_use=INTENDED_USE if learned is None else learned.intended_use,
+            baseline=learned is None,
+            # streaks lie within a slice; what is metal is seen in the neighbours as well, and whether a correction
+            # stands in the neighbours and theirs, but never across a gap
             slicewise=True,
-            context_slices=1,
+            context_slices=2,
+            weights_sha256="" if learned is None else learned.sha256,
             settings=asdict(self._settings),
         )
 
@@ -141,16 +151,9 @@ class CtMetalArtifactReduction:
         self, source: Volume, metal: NDArray[np.bool_], *, spacing_mm: float
     ) -> tuple[NDArray[np.float32], _Tally]:
         from inference.physics.metal import touches
-        from inference.physics.metal_artifact_reduction import (
-            LEAST_STREAK_DROP,
-            reduce_by_interpolation,
-            reduce_by_prior,
-            seen_circle,
-            streak_hu,
-        )
+        from inference.physics.metal_artifact_reduction import seen_circle, streak_hu
 
-        reduce: Callable[..., NDArray[np.float32]]
-        reduce = reduce_by_prior if self._settings.method == "nmar" else reduce_by_interpolation
+        reduce = self._reduction()
         values = source.values.copy()
         tally = _Tally()
         seen = seen_circle((values.shape[1], values.shape[2]))
@@ -159,6 +162,7 @@ class CtMetalArtifactReduction:
         inside = values if source.outside is None else values[~source.outside]
         lowest, highest = float(inside.min()), float(inside.max())
         waiting = np.flatnonzero(metal.any(axis=(1, 2)) & ~cut)
+        judged: dict[int, tuple[float, float]] = {}
         for start in range(0, len(waiting), BATCH_SLICES):
             chosen = waiting[start : start + BATCH_SLICES]
             corrected = np.clip(reduce(source.values[chosen], metal[chosen], spacing_mm=spacing_mm), lowest, highest)
@@ -168,13 +172,46 @@ class CtMetalArtifactReduction:
                 streaks = streak_hu(source.values[index], result, metal[index])
                 if streaks is None:
                     tally.unjudged.append(index)
-                elif streaks[1] > (1 - LEAST_STREAK_DROP) * streaks[0]:
-                    tally.without_gain.append(index)
                 else:
-                    tally.changed[index] = streaks
+                    judged[index] = streaks
                     values[index] = result
             _log.info("%s: %d of %d slices with metal done", NAME, start + len(chosen), len(waiting))
+        for index, streaks in judged.items():
+            if _stands(judged, index, neighbours=source.geometry.is_even):
+                tally.changed[index] = streaks
+            else:
+                tally.without_gain.append(index)
+                values[index] = source.values[index]
         return values, tally
+
+    def _reduction(self) -> Callable[..., NDArray[np.float32]]:
+        """(slices, rows, columns) HU, metal, spacing_mm -> HU, by the method that is set."""
+        from inference.physics import metal_artifact_reduction as classical
+
+        if self._manifest is not None:
+            from inference.networks.prior import reduce_by_network
+
+            network = load_network(self._manifest.name)
+            return partial(reduce_by_network, network=network, bf16=self._manifest.bf16)
+        return {"li": classical.reduce_by_interpolation, "nmar": classical.reduce_by_prior}[self._settings.method]
+
+
+def _stands(judged: Mapping[int, tuple[float, float]], index: int, *, neighbours: bool) -> bool:
+    """Whether a correction is kept: its own streaks did not rise, and with the slices beside it they fell enough.
+
+    judged: slice -> streaks before and after, HU. One slice alone does not jump between corrected and not, for half
+    of what decides is what became of its neighbours.
+    """
+    from inference.physics.metal_artifact_reduction import LEAST_STREAK_DROP
+
+    def left(one: int) -> float:
+        before, after = judged[one]
+        return after / max(before, 1e-6)
+
+    own = left(index)
+    beside = [left(other) for other in (index - 1, index + 1) if neighbours and other in judged]
+    together = (own + sum(beside) / len(beside)) / 2 if beside else own
+    return own <= 1 and together <= 1 - LEAST_STREAK_DROP
 
 
 class _Tally:

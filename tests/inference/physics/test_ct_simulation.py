@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
-from inference.physics.ct_simulation import CtProtocol, scanner_fan, simulate_low_dose_ct, simulate_metal_ct
+from inference.physics.ct_simulation import CtProtocol, _poisson, scanner_fan, simulate_low_dose_ct, simulate_metal_ct
+from inference.physics.ramp_filter import WINDOWS
 from inference.physics.spectra import METALS
 
 SIZE, SPACING_MM = 128, 2.5
@@ -56,6 +58,54 @@ def test_a_seed_repeats_itself_and_another_differs() -> None:
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_the_shape_of_the_detector_changes_neither_the_metal_nor_the_band() -> None:
+    """Same physics, another sampling: what both show agrees, and no ray is lost at the rim."""
+    clean, hips = water_slice(), pair_of_hips()
+    arc, flat = (CtProtocol(highest_hu=60000.0, photons=1e8, detector=detector) for detector in ("arc", "flat"))
+    made, known = (
+        simulate_metal_ct(clean, hips, spacing_mm=SPACING_MM, seed=1, protocol=protocol) for protocol in (arc, flat)
+    )
+    assert (made != known).any()
+    between = (0, slice(62, 67), slice(56, 72))
+    assert made[between].mean() == pytest.approx(known[between].mean(), abs=4)
+    assert made[hips].mean() == pytest.approx(known[hips].mean(), rel=0.01)
+
+
+def test_a_sharper_kernel_makes_sharper_streaks() -> None:
+    clean, hips = water_slice(), pair_of_hips()
+    body = (clean > -500) & ~binary_dilation(hips[0], iterations=4)
+    streaks = {
+        window: float(
+            simulate_metal_ct(
+                clean, hips, metal="iron", spacing_mm=SPACING_MM, seed=1, protocol=CtProtocol(window=window)
+            )[body].std()
+        )
+        for window in WINDOWS
+    }
+    assert streaks["soft"] < streaks["hamming"] < streaks["ramp"] < streaks["bone"]
+
+
+def test_a_faint_lesion_is_all_that_two_scans_of_one_seed_differ_by() -> None:
+    clean, hips = water_slice(), pair_of_hips()
+    y, x = np.mgrid[:SIZE, :SIZE]
+    lesion = ((y - 80) ** 2 + (x - 90) ** 2 < 4**2)[None]
+    without, with_lesion = (
+        simulate_metal_ct(image, hips, spacing_mm=SPACING_MM, seed=1)
+        for image in (clean, clean + np.float32(20) * lesion)
+    )
+    difference = with_lesion - without
+    assert difference[lesion].mean() == pytest.approx(20, abs=2)
+    assert difference[(clean > -500) & ~lesion & ~hips].std() < 2
+
+
+@pytest.mark.parametrize("mean", [1e-6, 0.3, 4.0, 29.0, 31.0, 1e6])
+def test_drawn_quanta_have_the_mean_and_variance_of_poisson(mean: float) -> None:
+    counts = _poisson(np.full(100_000, mean), np.random.default_rng(1).random(100_000))
+    assert (counts == np.rint(counts)).all() and counts.min() >= 0
+    assert counts.mean() == pytest.approx(mean, rel=0.02, abs=1e-3)
+    assert counts.var() == pytest.approx(mean, rel=0.03, abs=1e-3)
 
 
 def test_scatter_deepens_the_band_between_metals() -> None:

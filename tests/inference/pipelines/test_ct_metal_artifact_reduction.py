@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from inference.errors import SettingsInvalid, SourceRefused
 from inference.physics.ct_simulation import simulate_metal_ct
 from inference.pipeline import Outcome, build_pipeline, run_pipeline
+from inference.pipelines.ct_metal_artifact_reduction import METHODS, _stands
 from inference.volume import Acquisition, Geometry, Unit, Volume
 from tests.builders import fixtures_folder
 
@@ -41,7 +42,7 @@ def phantom() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return clean, simulate_metal_ct(clean, implants, metal="iron", spacing_mm=SPACING_MM, seed=1)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def outcome(method: str) -> Outcome:
     return run_pipeline(build_pipeline(NAME, {"method": method}), volume(phantom()[1]))
 
@@ -52,7 +53,7 @@ def refusal(source: Volume, **settings: Any) -> SourceRefused:
     return caught.value
 
 
-@pytest.mark.parametrize("method", ["li", "nmar"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_error_outside_the_metal_falls_by_more_than_four_decibels(method: str) -> None:
     clean, spoiled = phantom()
     made = outcome(method)
@@ -63,7 +64,7 @@ def test_the_error_outside_the_metal_falls_by_more_than_four_decibels(method: st
     assert 20 * np.log10(before / after) > 4
 
 
-@pytest.mark.parametrize("method", ["li", "nmar"])
+@pytest.mark.parametrize("method", METHODS)
 def test_metal_and_slices_without_metal_are_kept_bit_for_bit(method: str) -> None:
     spoiled, made = phantom()[1], outcome(method)
     metal = made.masks["metal"]
@@ -202,6 +203,28 @@ def test_nmar_is_the_default_and_the_card_says_what_is_set() -> None:
     assert build_pipeline(NAME, {"metal_threshold_hu": 2500}).card.settings["metal_threshold_hu"] == 2500
 
 
+@pytest.mark.parametrize(
+    ("left", "stands"),
+    [
+        ((0.5, 0.5, 0.5), True),
+        ((0.5, 0.98, 0.5), True),  # hardly a gain, but its neighbours were corrected
+        ((0.99, 0.96, 0.99), False),  # a gain of its own that would stand between two uncorrected slices
+        ((0.5, 1.01, 0.5), False),  # never worse
+    ],
+)
+def test_a_slice_is_not_judged_without_its_neighbours_and_never_made_worse(
+    left: tuple[float, float, float], stands: bool
+) -> None:
+    judged = {index: (10.0, 10.0 * share) for index, share in enumerate(left)}
+    assert _stands(judged, 1, neighbours=True) == stands
+
+
+def test_a_slice_without_neighbours_is_judged_by_itself() -> None:
+    judged = {4: (10.0, 9.9), 5: (10.0, 9.6), 6: (10.0, 9.9)}
+    assert _stands(judged, 5, neighbours=False) and not _stands(judged, 5, neighbours=True)
+    assert _stands({5: (10.0, 9.6)}, 5, neighbours=True)
+
+
 def test_a_set_threshold_decides_what_is_metal() -> None:
     assert refusal(volume(phantom()[1]), metal_threshold_hu=20000).reason_code == "no-metal"
 
@@ -222,3 +245,9 @@ def test_real_dental_metal_cut_off_at_2976_hu_is_found_and_its_streaks_fall() ->
     assert made.measurements["streak_after_hu"] < 0.92 * made.measurements["streak_before_hu"]
     # Only the crown: under a millilitre, in the same place in every slice that has it.
     assert 0.1 < made.measurements["metal_volume_ml"] < 1.0
+
+
+def test_the_card_of_a_learned_rung_names_its_weights_and_that_of_a_classical_one_none() -> None:
+    learned, classical = (build_pipeline(NAME, {"method": method}).card for method in ("prior_net", "nmar"))
+    assert len(learned.weights_sha256) == 64 and not learned.baseline
+    assert classical.weights_sha256 == "" and classical.baseline

@@ -1,0 +1,138 @@
+"""Makes training scenes for metal artifact reduction: clean slices with simulated metal under random protocols.
+
+    python -m inference.training.mar_scenes ct_body_512.npz scenes --subjects C3N-00249 LIDC-IDRI-0314
+
+writes shards of 24 scenes, one protocol and metal each; run again it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.physics.ct_simulation import CtProtocol, simulate_metal_ct
+from inference.physics.metal import find_metal, metal_threshold_hu
+from inference.physics.metal_artifact_reduction import VirtualScan
+from inference.physics.spectra import METALS, ct_tables
+from inference.training.implants import random_implant
+
+SCENES_A_SHARD = 24
+BATCH = 8
+SPOILED, INTERPOLATED, NORMALISED, CLEAN = range(4)
+FOUND, TRUE_SHARE = range(2)
+SIXTEEN_BITS = 0.3
+"""Share of the protocols whose numbers do not end at 3071 HU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Scenes of one protocol.
+
+    images: (scenes, 4, rows, columns) int16 HU: spoiled, `li`, `nmar`, clean. masks: (scenes, 2, rows, columns) uint8:
+    the metal as found in the spoiled slice, and 255 times the true share of metal.
+    """
+
+    images: NDArray[np.int16]
+    masks: NDArray[np.uint8]
+
+
+def random_protocol(random: np.random.Generator) -> CtProtocol:
+    """A scanner and its settings by chance; the benchmark's own protocols lie within."""
+    wide = random.random() < SIXTEEN_BITS
+    return CtProtocol(
+        kvp=int(random.choice(sorted(ct_tables().spectra))),
+        photons=float(10 ** random.uniform(5.3, 6.5)),
+        electronic_noise=float(random.uniform(3, 20)),
+        scatter=float(random.uniform(0, 0.02)),
+        source_distance_mm=float(random.uniform(500, 650)),
+        cells_per_pixel=float(random.uniform(0.95, 1.4)),
+        views_per_pixel=float(random.uniform(1.3, 2.0)),
+        window=str(random.choice(["ramp", "hamming"])),
+        highest_hu=float(random.uniform(6000, 20000)) if wide else 3071.0,
+    )
+
+
+def make_shard(slices: NDArray[np.int16], *, spacing_mm: float, seed: int, scenes: int) -> Shard:
+    """Scenes in random slices of (slices, size, size) int16 HU; slices are mirrored and their scale varied a little."""
+    random = np.random.default_rng(seed)
+    spacing_mm *= float(random.uniform(0.85, 1.15))
+    protocol, metal = random_protocol(random), str(random.choice(METALS))
+    images: list[NDArray[np.int16]] = []
+    masks: list[NDArray[np.uint8]] = []
+    while len(images) < scenes:
+        clean = _mirrored(slices[random.integers(0, len(slices), BATCH)].astype(np.float32), random)
+        share = np.stack([random_implant(image, spacing_mm=spacing_mm, random=random)[0] for image in clean])
+        noise = int(random.integers(1 << 30))
+        spoiled = simulate_metal_ct(clean, share, metal=metal, spacing_mm=spacing_mm, seed=noise, protocol=protocol)
+        found = _found(spoiled, 12 if protocol.highest_hu < 4096 else 16)
+        worth = found.any(axis=(1, 2))
+        if not worth.any():
+            continue
+        spoiled, found, clean, share = spoiled[worth], found[worth], clean[worth], share[worth]
+        scan = VirtualScan(spoiled, found, spacing_mm=spacing_mm)
+        interpolated = scan.applied(scan.interpolation)
+        normalised = scan.applied(scan.inpainted(scan.smooth_prior()))
+        stacked = np.stack([spoiled, interpolated, normalised, clean], axis=1)
+        images.extend(np.clip(np.rint(stacked), -2048, 30000).astype(np.int16))
+        masks.extend(np.stack([found * np.uint8(255), np.rint(share * 255).astype(np.uint8)], axis=1))
+    return Shard(np.stack(images[:scenes]), np.stack(masks[:scenes]))
+
+
+def _found(spoiled: NDArray[np.float32], bits_stored: int) -> NDArray[np.bool_]:
+    """Metal found in each slice by itself, as each is a scene of its own."""
+    # twice the same slice, for a part in one slice only may be too small to count as one
+    pairs = (np.stack([image, image]) for image in spoiled)
+    return np.stack([find_metal(pair, metal_threshold_hu(pair, bits_stored=bits_stored))[0] for pair in pairs])
+
+
+def _mirrored(slices: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    return np.ascontiguousarray(slices[:, :, ::-1]) if random.random() < 0.5 else slices
+
+
+def main() -> None:
+    """Makes the shards that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("slices", type=Path, help=".npz of (slices, size, size) int16 HU by subject; .json beside it")
+    parser.add_argument("scenes", type=Path, help="folder for the shards")
+    parser.add_argument("--subjects", nargs="+", required=True, help="subjects to take slices from")
+    parser.add_argument("--shards", type=int, default=60, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first shard (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads (default: %(default)s)")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    chosen.scenes.mkdir(parents=True, exist_ok=True)
+    facts = json.loads(chosen.slices.with_suffix(".json").read_text(encoding="utf-8"))
+    archive = np.load(chosen.slices)
+    held = {subject: archive[subject] for subject in chosen.subjects}
+    begun, made = time.monotonic(), 0
+    for number in range(chosen.seed, chosen.seed + chosen.shards):
+        target = chosen.scenes / f"{number:05d}.images.npy"
+        if target.exists():
+            continue
+        subject = chosen.subjects[number % len(chosen.subjects)]
+        spacing_mm = float(facts[subject]["slices"][0]["ps"][0])
+        shard = make_shard(held[subject], spacing_mm=spacing_mm, seed=number, scenes=SCENES_A_SHARD)
+        _write(chosen.scenes / f"{number:05d}.masks.npy", shard.masks)
+        _write(target, shard.images)
+        made += 1
+        left = (time.monotonic() - begun) / made * (chosen.seed + chosen.shards - 1 - number)
+        print(f"shard {number}: {len(shard.images)} scenes of {subject}; {left / 60:.0f} min left", flush=True)
+
+
+def _write(path: Path, values: NDArray[np.generic]) -> None:
+    """Whole or not at all: the training reads the folder while it grows."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, values)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The losses say what they promise: right is least, metal does not count, and the discriminator learns to tell."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inference.training.mar_objectives import OBJECTIVES, Objective, structural_similarity
+
+
+def images(seed: int) -> torch.Tensor:
+    return torch.rand((2, 1, 32, 32), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_the_truth_has_the_least_loss_and_metal_does_not_count(name: str) -> None:
+    torch.manual_seed(1)
+    objective = OBJECTIVES[name](4)
+    true, given, counted = images(1), torch.zeros((2, 4, 32, 32)), torch.ones((2, 1, 32, 32))
+    counted[..., :8, :8] = 0
+    wrong, wrong_in_metal = true + 0.2, true.clone()
+    wrong_in_metal[..., :8, :8] += 5
+
+    def loss(made: torch.Tensor) -> float:
+        return float(objective.generator_loss(made, true, given, counted).detach())
+
+    assert loss(true) < loss(wrong)
+    assert loss(wrong_in_metal) == pytest.approx(loss(true), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ct_artifact_gan", "pix2pix"])
+def test_a_discriminator_learns_to_tell_streaks_from_anatomy(name: str) -> None:
+    torch.manual_seed(1)
+    objective = OBJECTIVES[name](4)
+    assert objective.discriminator is not None
+    optimizer = torch.optim.Adam(objective.discriminator.parameters(), lr=2e-3)
+    true, given = images(2), torch.zeros((2, 4, 32, 32))
+    made = true + 0.5 * (torch.arange(32) % 4 == 0)
+    losses = []
+    for _ in range(40):
+        loss = objective.discriminator_loss(made, true, given)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_structural_similarity_is_one_for_the_same_and_less_for_what_differs() -> None:
+    first = images(3)
+    assert float(structural_similarity(first, first)) == pytest.approx(1, abs=1e-5)
+    assert float(structural_similarity(first, images(4))) < 0.5
+
+
+def test_an_objective_without_a_discriminator_has_none() -> None:
+    assert OBJECTIVES["supervised"](4).discriminator is None
+    with pytest.raises(NotImplementedError):
+        Objective().generator_loss(images(1), images(1), images(1), images(1))

@@ -1,0 +1,63 @@
+"""Training scenes are what the pipeline will see, with the truth beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from inference.training import mar_scenes
+from inference.training.mar_scenes import CLEAN, FOUND, NORMALISED, SPOILED, TRUE_SHARE, make_shard
+
+SIZE = 96
+
+
+def bodies() -> NDArray[np.int16]:
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    image = np.full((SIZE, SIZE), -1000, np.int16)
+    image[(x / 40) ** 2 + (y / 30) ** 2 < 1] = 40
+    image[np.hypot(x - 15, y) < 6] = 600
+    return np.stack([image, image[::-1]])
+
+
+def test_a_shard_holds_scenes_with_metal_found_and_their_truth() -> None:
+    shard = make_shard(bodies(), spacing_mm=4.0, seed=3, scenes=4)
+    assert shard.images.shape == (4, 4, SIZE, SIZE) and shard.images.dtype == np.int16
+    assert shard.masks.shape == (4, 2, SIZE, SIZE) and shard.masks.dtype == np.uint8
+    assert shard.masks[:, FOUND].any(axis=(1, 2)).all() and shard.masks[:, TRUE_SHARE].any(axis=(1, 2)).all()
+    away = shard.masks.max(axis=1) == 0
+    errors = [
+        np.abs(shard.images[:, kind].astype(float) - shard.images[:, CLEAN])[away].mean()
+        for kind in (SPOILED, NORMALISED)
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_the_same_seed_makes_the_same_shard() -> None:
+    first, second = (make_shard(bodies(), spacing_mm=4.0, seed=5, scenes=2) for _ in range(2))
+    assert np.array_equal(first.images, second.images) and np.array_equal(first.masks, second.masks)
+
+
+def test_the_command_makes_only_the_shards_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "slices.npz", A=bodies())
+    (tmp_path / "slices.json").write_text(json.dumps({"A": {"slices": [{"ps": [4.0, 4.0]}]}}))
+    monkeypatch.setattr(mar_scenes, "SCENES_A_SHARD", 2)
+    words = [str(tmp_path / "slices.npz"), str(tmp_path / "scenes"), "--subjects", "A", "--shards", "2"]
+    monkeypatch.setattr(sys, "argv", ["mar_scenes", *words])
+    mar_scenes.main()
+    (tmp_path / "scenes" / "00002.images.npy").unlink()
+    capsys.readouterr()
+    mar_scenes.main()
+    assert capsys.readouterr().out.startswith("shard 2:")
+    assert sorted(path.name for path in (tmp_path / "scenes").glob("*.npy")) == [
+        "00001.images.npy",
+        "00001.masks.npy",
+        "00002.images.npy",
+        "00002.masks.npy",
+    ]
