@@ -96,7 +96,7 @@ def load_network(name: str) -> nn.Module:
     """The network of those weights, for inference; raises WeightsInvalid when it is not what the manifest says."""
     from safetensors.torch import load
 
-    from inference.networks import NETWORKS
+    from inference.networks.table import NETWORKS
 
     manifest = read_manifest(name)
     if manifest.architecture not in NETWORKS:

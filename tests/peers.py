@@ -24,7 +24,6 @@ from dicomnode.answers import entry_as_json, job_as_json
 from storage import audit, deliveries, jobs
 from storage.database import Database
 from tests.builders import peer_is_missing
-from tests.builders_typed import dicomnode
 from tests.peers_config import NODE_TOML, RULES_TOML
 
 NODE_AE, PACS_AE, SCANNER_AE = "DICOMNODE", "ORTHANC", "SCANNER"
@@ -243,15 +242,22 @@ class RunningNode:
         return (self.folder / "node.log").read_text()
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Types `dicomnode ... --config` and gives what it printed; `run` has a process of its own."""
-        words = (*arguments, "--config", str(self.config))
-        if arguments[0] != "run":
-            return dicomnode(*words)
+        """Runs `dicomnode ... --config` and gives what it printed."""
         return subprocess.run(
-            [sys.executable, "-m", "dicomnode", *words],
+            [sys.executable, "-m", "dicomnode", *arguments, "--config", str(self.config)],
             capture_output=True,
             text=True,
             timeout=60,
+            cwd=Path(__file__).parents[1],
+        )
+
+    def verify(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Runs `dicomnode verify`, which needs no config."""
+        return subprocess.run(
+            [sys.executable, "-m", "dicomnode", "verify", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
             cwd=Path(__file__).parents[1],
         )
 

@@ -1,16 +1,1 @@
-"""The networks of the learned rungs, by the names that weights' manifests use."""
-
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
-from torch import nn
-
-from inference.networks.patch_discriminator import PatchDiscriminator
-from inference.networks.unet import UNet
-
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": UNet})
-"""What a manifest may name; anything else stops start-up."""
-
-__all__ = ["NETWORKS", "PatchDiscriminator", "UNet"]
+"""The networks of the learned rungs, and what runs them."""

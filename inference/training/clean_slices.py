@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from inference.networks import UNet
 from inference.networks.diffusion import CHANNELS, HIGHEST_LEVEL, LOWEST_LEVEL, denoised, noised
+from inference.networks.unet import UNet
 from inference.training.crops import Crops
 from inference.training.loop import Batch, train
 from inference.training.mar_objectives import Objective

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torch.nn.functional import avg_pool2d, l1_loss, softplus
 
-from inference.networks import PatchDiscriminator
+from inference.networks.patch_discriminator import PatchDiscriminator
 
 ADVERSARIAL_WEIGHT = 0.002
 L1_TO_ADVERSARIAL = 100.0

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from inference.networks import UNet
 from inference.networks.prior import CHANNELS, answer
+from inference.networks.unet import UNet
 from inference.training.crops import Crops
 from inference.training.loop import train
 from inference.training.mar_objectives import OBJECTIVES

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from inference.networks import UNet
 from inference.networks.metal_mask import CHANNELS, HALF
+from inference.networks.unet import UNet
 from inference.training.crops import Crops
 from inference.training.loop import train
 from inference.training.mar_objectives import Objective

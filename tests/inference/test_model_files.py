@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from inference import model_files
 from inference.errors import WeightsInvalid
 from inference.model_files import REQUIRED, load_network, read_manifest
-from inference.networks import UNet
+from inference.networks.unet import UNet
 
 HYPER_PARAMETERS = {"channels_in": 2, "channels_out": 1, "widths": [8, 16]}
 
@@ -111,6 +111,6 @@ def test_a_manifest_that_is_no_toml_is_named(root: Path) -> None:
 
 
 def test_every_network_that_can_be_named_exists() -> None:
-    from inference.networks import NETWORKS
+    from inference.networks.table import NETWORKS
 
     assert NETWORKS["unet"] is UNet

@@ -14,7 +14,6 @@ from pydicom.dataset import Dataset
 
 from dicomnode.phantoms import write_metal_ct
 from tests.builders_dicom import write_ct_series, write_mr_series, write_pet_series
-from tests.builders_typed import dicomnode
 from tests.peers import Orthanc, RunningNode, storescu
 from tests.validators import dcentvfy, dcmftest, errors
 
@@ -93,7 +92,7 @@ def test_a_chain_with_everything_beside_it_reaches_the_pacs_valid_and_can_be_ver
         passport = tmp_path / "from_pacs" / f"{name}.passport.json"
         answer = node.command("passport", job["derived_series_instance_uid"], "--output", str(passport))
         assert answer.returncode == 0, answer.stderr
-    verified = dicomnode("verify", tmp_path / "from_pacs", "--sources", tmp_path / "source", "--json")
+    verified = node.verify(tmp_path / "from_pacs", "--sources", tmp_path / "source", "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert json.loads(verified.stdout)["verdict"] == "OK"
     # One voxel changed by somebody: the pixels are no longer those of the passport.
@@ -103,7 +102,7 @@ def test_a_chain_with_everything_beside_it_reaches_the_pacs_valid_and_can_be_ver
     pixels[100] += 1
     dataset.PixelData = pixels.tobytes()
     dataset.save_as(spoilt)
-    answer = dicomnode("verify", tmp_path / "from_pacs", "--sources", tmp_path / "source")
+    answer = node.verify(tmp_path / "from_pacs", "--sources", tmp_path / "source")
     assert answer.returncode == 1 and "PASSPORT" in answer.stdout
     assert node.stop() == 0
 
@@ -131,7 +130,7 @@ def test_a_mixed_series_is_split_by_its_rule_and_each_stack_comes_back(
     for number, series_uid in enumerate(derived):
         passport = tmp_path / "from_pacs" / f"{number}.passport.json"
         assert node.command("passport", series_uid, "--output", str(passport)).returncode == 0
-    verified = dicomnode("verify", tmp_path / "from_pacs", "--sources", tmp_path / "source")
+    verified = node.verify(tmp_path / "from_pacs", "--sources", tmp_path / "source")
     assert verified.returncode == 0, verified.stdout
 
 

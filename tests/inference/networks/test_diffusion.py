@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from inference.networks import UNet
 from inference.networks.diffusion import (
     DATA_DEVIATION,
     HIGHEST_LEVEL,
@@ -16,6 +15,7 @@ from inference.networks.diffusion import (
     noised,
     reversed_process,
 )
+from inference.networks.unet import UNet
 
 
 class Knowing(nn.Module):

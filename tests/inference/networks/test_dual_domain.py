@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.networks import UNet
 from inference.networks.diffusion import CHANNELS
 from inference.networks.dual_domain import ANATOMY, anatomy_of, reduce_by_diffusion
+from inference.networks.unet import UNet
 from inference.physics.ct_simulation import simulate_metal_ct
 from inference.physics.metal import find_metal
 

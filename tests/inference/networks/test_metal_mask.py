@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from inference.networks import UNet
 from inference.networks.metal_mask import CHANNELS, LEAST_HU, metal_input, network_metal
+from inference.networks.unet import UNet
 
 
 def test_nothing_below_the_least_is_metal_whatever_the_network_says() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from inference.networks import PatchDiscriminator
+from inference.networks.patch_discriminator import PatchDiscriminator
 
 
 def test_it_scores_patches_of_eight_pixels() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from inference.networks import UNet
 from inference.networks.prior import CHANNELS, HIGHEST_HU, LOWEST_HU, answer, coded, network_input, network_prior
+from inference.networks.unet import UNet
 from inference.physics.metal_artifact_reduction import VirtualScan
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inference.networks import UNet
+from inference.networks.unet import UNet
 
 
 @pytest.mark.parametrize("residual", [False, True])

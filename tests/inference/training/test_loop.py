@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from inference.networks import UNet
 from inference.networks.prior import answer
+from inference.networks.unet import UNet
 from inference.training.loop import Plan, train
 from inference.training.mar_objectives import OBJECTIVES
 
