@@ -16,6 +16,7 @@ import psutil
 import pytest
 from pynetdicom import AE
 
+from dicomnode.fast_server import ENDED
 from dicomnode.fast_store import FastDUL
 from storage.instance_files import InstanceFiles
 from tests.builders_dicom import write_ct_series
@@ -28,7 +29,7 @@ MANY, PROBES = 200, 1000
 
 @pytest.fixture
 def station(tmp_path: Path) -> Iterator[Station]:
-    station = Station(InstanceFiles(tmp_path / "var"), maximum_associations=MANY)
+    station = Station(InstanceFiles(tmp_path / "var"), maximum_associations=MANY, idle_s=300)
     yield station
     station.receiver.stop(drain_s=5)
 
@@ -105,6 +106,30 @@ def test_a_thousand_probes_leave_no_thread_no_file_and_no_memory(station: Statio
     assert process.memory_info().rss - memory < 4 << 20
     with RawPeer(station.port):
         pass
+
+
+def test_probes_make_nobody_wait_for_the_collection_of_garbage_and_associations_share_one(station: Station) -> None:
+    asked: list[int] = []
+
+    def collected(phase: str, details: dict[str, int]) -> None:
+        if phase == "start" and details["generation"] == 2:
+            asked.append(threading.get_ident())
+
+    gc.disable()  # what is left are the collections that somebody asks for
+    gc.callbacks.append(collected)
+    try:
+        for _ in range(2 * ENDED):
+            probe(station.port)
+        with RawPeer(station.port) as peer:  # when it is answered they have had their turn
+            assert asked == []
+            peer.send(struct.pack(">BBI", 5, 0, 4) + bytes(4))
+        for _ in range(ENDED - 1):
+            with RawPeer(station.port) as peer:
+                peer.send(struct.pack(">BBI", 5, 0, 4) + bytes(4))
+        wait_until(lambda: len(asked) == 1, seconds=20, what="the one collection")
+    finally:
+        gc.callbacks.remove(collected)
+        gc.enable()
 
 
 def test_associations_one_after_the_other_leave_no_thread_and_no_file(station: Station) -> None:
