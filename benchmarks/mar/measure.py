@@ -93,5 +93,6 @@ def judged_published(
             gate = "off" if method in methods else ""
             figures = figures_of(image, lesion, scene, zones)
             judged.rows.append(Row(*facts, method, gate, method == "input", True, "", figures))
-            judged.images[method, gate] = image
+            # for the pictures; the figures leave the metal out
+            judged.images[method, gate] = np.where(scene.metal, scene.spoiled, image) if gate else image
         yield judged

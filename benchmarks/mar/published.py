@@ -24,6 +24,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,10 +33,13 @@ from PIL import Image as Picture
 from scipy.ndimage import binary_erosion
 
 from benchmarks.mar.scenes import LESION_HU, Scene, disc, lesions_near, rod
-from inference.physics.metal_artifact_reduction import PRIOR_ERROR_MM, prior_image
+from inference.model_files import load_network, read_manifest
+from inference.networks.prior import OWN_SHARE, network_prior
+from inference.physics.metal_artifact_reduction import PRIOR_ERROR_MM, VirtualScan, prior_image
 from inference.physics.projection import FanBeamProjector, FanGeometry, fan_beam_projector
 from inference.physics.sinogram_inpainting import interpolated, normalised, with_measured_detail
 from inference.physics.spectra import ct_tables
+from inference.pipelines.ct_metal_artifact_reduction import WEIGHTS
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -50,12 +54,6 @@ METAL = "titanium"
 METALS_A_SLICE = 10
 FEWEST_SLICES = 3
 """Of ten metals each: at least as many pairs as the 21 that the known figures are from."""
-
-CHANGES: Mapping[str, Callable[[MeasuredScan], Image]] = {
-    "li": lambda scan: scan.interpolation,
-    "nmar": lambda scan: scan.inpainted(scan.smooth_prior()),
-}
-"""What a rung changes in a measured scan, HU. A rung that is not here is left out of protocol (a)."""
 
 Drawing = Callable[[float], Mask]
 
@@ -100,6 +98,23 @@ class MeasuredScan:
 
     def _change(self, sinograms: torch.Tensor) -> Image:
         return np.asarray(reconstructed(self._projector, sinograms) - self.images, np.float32)
+
+
+def prior_net_change(scan: MeasuredScan) -> Image:
+    """HU, as inference.networks.prior.reduce_by_network does with a virtual scan."""
+    manifest = read_manifest(WEIGHTS["prior_net"])
+    # a measured scan answers all that a virtual one is asked
+    own, _ = network_prior(load_network(manifest.name), cast(VirtualScan, scan), bf16=manifest.bf16)
+    filled = scan.inpainted(prior_image(own, scan.metal, spacing_mm=scan.spacing_mm))
+    return np.asarray(OWN_SHARE * (own - scan.images) + (1 - OWN_SHARE) * filled, np.float32)
+
+
+CHANGES: Mapping[str, Callable[[MeasuredScan], Image]] = {
+    "li": lambda scan: scan.interpolation,
+    "nmar": lambda scan: scan.inpainted(scan.smooth_prior()),
+    "prior_net": prior_net_change,
+}
+"""What a rung changes in a measured scan, HU. A rung that is not here is left out of protocol (a)."""
 
 
 def reconstructed(projector: FanBeamProjector, sinograms: torch.Tensor) -> Image:
