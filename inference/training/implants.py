@@ -17,7 +17,7 @@ BONE_HU = 200.0
 BODY_HU = -300.0
 
 
-class _Canvas:
+class Canvas:
     """Draws shapes with soft edges; lengths in mm, places in pixels (row, column)."""
 
     def __init__(self, shape: tuple[int, int], spacing_mm: float) -> None:
@@ -72,7 +72,7 @@ def random_implant(
     the inscribed circle, which is all that a scan of the slice sees.
     """
     kind = str(random.choice(tuple(KINDS)))
-    canvas = _Canvas((clean_hu.shape[0], clean_hu.shape[1]), spacing_mm)
+    canvas = Canvas((clean_hu.shape[0], clean_hu.shape[1]), spacing_mm)
     KINDS[kind](canvas, _Places(clean_hu, spacing_mm, random), random)
     return np.where(_well_inside(clean_hu.shape[0]), canvas.share, 0).astype(np.float32), kind
 
@@ -108,7 +108,7 @@ def _angle(random: np.random.Generator) -> float:
     return float(random.uniform(0, np.pi))
 
 
-def _hip(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _hip(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     for _ in range(int(random.integers(1, 3))):
         at = places.one()
         radius = random.uniform(10, 17)
@@ -120,13 +120,13 @@ def _hip(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
             canvas.rod(places.near(at, 12), length_mm=length, width_mm=width, angle=_angle(random))
 
 
-def _stems(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _stems(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     for _ in range(int(random.integers(1, 3))):
         half = random.uniform(4, 9)
         canvas.ellipse(places.one(), along_mm=half, across_mm=half * random.uniform(0.6, 1), angle=_angle(random))
 
 
-def _dental(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _dental(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     centre, turn = places.one(), random.uniform(0, 2 * np.pi)
     arch = random.uniform(15, 26)
     for _ in range(int(random.integers(1, 9))):
@@ -136,21 +136,21 @@ def _dental(canvas: _Canvas, places: _Places, random: np.random.Generator) -> No
         canvas.ellipse(at, along_mm=half, across_mm=half * random.uniform(0.4, 1), angle=_angle(random))
 
 
-def _screws(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _screws(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     first = places.one()
     for _ in range(int(random.integers(1, 5))):
         length, width = random.uniform(12, 50), random.uniform(2.2, 6.5)
         canvas.rod(places.near(first, 18), length_mm=length, width_mm=width, angle=_angle(random))
 
 
-def _rods(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _rods(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     first = places.one()
     for _ in range(int(random.integers(1, 5))):
         half = random.uniform(1.2, 4)
         canvas.ellipse(places.near(first, 22), along_mm=half, across_mm=half * random.uniform(0.7, 1))
 
 
-def _plate(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _plate(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     at, angle = places.one(), _angle(random)
     canvas.rod(at, length_mm=random.uniform(15, 70), width_mm=random.uniform(1.5, 4.5), angle=angle)
     if random.random() < 0.5:
@@ -158,26 +158,26 @@ def _plate(canvas: _Canvas, places: _Places, random: np.random.Generator) -> Non
         canvas.rod(places.near(at, 8), length_mm=length, width_mm=width, angle=angle + np.pi / 2)
 
 
-def _clips(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _clips(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     first = places.one()
     for _ in range(int(random.integers(1, 7))):
         length, width = random.uniform(2, 9), random.uniform(0.8, 2.2)
         canvas.rod(places.near(first, 15), length_mm=length, width_mm=width, angle=_angle(random))
 
 
-def _leads(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _leads(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     for _ in range(int(random.integers(1, 4))):
         half = random.uniform(0.6, 1.6)
         canvas.ellipse(places.one(), along_mm=half, across_mm=half)
 
 
-def _blobs(canvas: _Canvas, places: _Places, random: np.random.Generator) -> None:
+def _blobs(canvas: Canvas, places: _Places, random: np.random.Generator) -> None:
     first = places.one()
     for _ in range(int(random.integers(1, 4))):
         canvas.blob(places.near(first, 20), radius_mm=float(np.exp(random.uniform(0.5, 2.7))), random=random)
 
 
-KINDS: dict[str, Callable[[_Canvas, _Places, np.random.Generator], None]] = {
+KINDS: dict[str, Callable[[Canvas, _Places, np.random.Generator], None]] = {
     "hip": _hip,
     "stems": _stems,
     "dental": _dental,

@@ -2,7 +2,8 @@
 
     python -m inference.training.mar_scenes ct_body_512.npz scenes --subjects C3N-00249 LIDC-IDRI-0314
 
-writes shards of 24 scenes, one protocol and metal each; run again it goes on where it stopped.
+writes shards of 24 scenes, one protocol and metal each, every scene without and with faint lesions near the metal; run
+again it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,23 +21,32 @@ from numpy.typing import NDArray
 from inference.physics.ct_simulation import CtProtocol, simulate_metal_ct
 from inference.physics.metal import find_metal, metal_threshold_hu
 from inference.physics.metal_artifact_reduction import VirtualScan
+from inference.physics.ramp_filter import WINDOWS
 from inference.physics.spectra import METALS, ct_tables
+from inference.training.faint_lesions import faint_lesions
 from inference.training.implants import random_implant
+
+Images = NDArray[np.float32]
 
 SCENES_A_SHARD = 24
 BATCH = 8
 SPOILED, INTERPOLATED, NORMALISED, CLEAN = range(4)
+WITH_LESIONS = 4
+"""The image so much further on is the same one with lesions."""
 FOUND, TRUE_SHARE = range(2)
 SIXTEEN_BITS = 0.3
 """Share of the protocols whose numbers do not end at 3071 HU."""
+ARC = 0.5
+"""Share of the protocols with an arc detector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
     """Scenes of one protocol.
 
-    images: (scenes, 4, rows, columns) int16 HU: spoiled, `li`, `nmar`, clean. masks: (scenes, 2, rows, columns) uint8:
-    the metal as found in the spoiled slice, and 255 times the true share of metal.
+    images: (scenes, 8, rows, columns) int16 HU: spoiled, `li`, `nmar`, clean, and these again, with the same noise, of
+    the slice with faint lesions. masks: (scenes, 2, rows, columns) uint8: the metal as found in the spoiled slice, and
+    255 times the true share of metal.
     """
 
     images: NDArray[np.int16]
@@ -54,7 +64,8 @@ def random_protocol(random: np.random.Generator) -> CtProtocol:
         source_distance_mm=float(random.uniform(500, 650)),
         cells_per_pixel=float(random.uniform(0.95, 1.4)),
         views_per_pixel=float(random.uniform(1.3, 2.0)),
-        window=str(random.choice(["ramp", "hamming"])),
+        window=str(random.choice(WINDOWS)),
+        detector="arc" if random.random() < ARC else "flat",
         highest_hu=float(random.uniform(6000, 20000)) if wide else 3071.0,
     )
 
@@ -64,25 +75,45 @@ def make_shard(slices: NDArray[np.int16], *, spacing_mm: float, seed: int, scene
     random = np.random.default_rng(seed)
     spacing_mm *= float(random.uniform(0.85, 1.15))
     protocol, metal = random_protocol(random), str(random.choice(METALS))
-    images: list[NDArray[np.int16]] = []
-    masks: list[NDArray[np.uint8]] = []
-    while len(images) < scenes:
+    pairs: list[Images] = []
+    found: list[NDArray[np.bool_]] = []
+    shares: list[Images] = []
+    while sum(map(len, found)) < scenes:
         clean = _mirrored(slices[random.integers(0, len(slices), BATCH)].astype(np.float32), random)
         share = np.stack([random_implant(image, spacing_mm=spacing_mm, random=random)[0] for image in clean])
+        faint = np.stack(
+            [faint_lesions(*one, spacing_mm=spacing_mm, random=random) for one in zip(clean, share, strict=True)]
+        )
         noise = int(random.integers(1 << 30))
-        spoiled = simulate_metal_ct(clean, share, metal=metal, spacing_mm=spacing_mm, seed=noise, protocol=protocol)
-        found = _found(spoiled, 12 if protocol.highest_hu < 4096 else 16)
-        worth = found.any(axis=(1, 2))
-        if not worth.any():
-            continue
-        spoiled, found, clean, share = spoiled[worth], found[worth], clean[worth], share[worth]
-        scan = VirtualScan(spoiled, found, spacing_mm=spacing_mm)
+        scanned = [
+            simulate_metal_ct(image, share, metal=metal, spacing_mm=spacing_mm, seed=noise, protocol=protocol)
+            for image in (clean, clean + faint)
+        ]
+        metal_found = _found(scanned[0], 12 if protocol.highest_hu < 4096 else 16)
+        worth = metal_found.any(axis=(1, 2))
+        pairs.append(np.stack([scanned[0], clean, scanned[1], clean + faint], axis=1)[worth])
+        found.append(metal_found[worth])
+        shares.append(share[worth])
+    # only now, for the tables of one fan are kept at a time
+    chosen, metal_seen = np.concatenate(pairs)[:scenes], np.concatenate(found)[:scenes]
+    metal_share = np.concatenate(shares)[:scenes]
+    images = np.concatenate(
+        [_corrected(chosen[:, at], chosen[:, at + 1], metal_seen, spacing_mm=spacing_mm) for at in (0, 2)], axis=1
+    )
+    masks = np.stack([metal_seen * np.uint8(255), np.rint(metal_share * 255).astype(np.uint8)], axis=1)
+    return Shard(images, masks)
+
+
+def _corrected(spoiled: Images, clean: Images, metal: NDArray[np.bool_], *, spacing_mm: float) -> NDArray[np.int16]:
+    """(scenes, 4, rows, columns): spoiled, `li`, `nmar`, clean."""
+    parts = []
+    for start in range(0, len(spoiled), BATCH):
+        batch = slice(start, start + BATCH)
+        scan = VirtualScan(spoiled[batch], metal[batch], spacing_mm=spacing_mm)
         interpolated = scan.applied(scan.interpolation)
         normalised = scan.applied(scan.inpainted(scan.smooth_prior()))
-        stacked = np.stack([spoiled, interpolated, normalised, clean], axis=1)
-        images.extend(np.clip(np.rint(stacked), -2048, 30000).astype(np.int16))
-        masks.extend(np.stack([found * np.uint8(255), np.rint(share * 255).astype(np.uint8)], axis=1))
-    return Shard(np.stack(images[:scenes]), np.stack(masks[:scenes]))
+        parts.append(np.stack([spoiled[batch], interpolated, normalised, clean[batch]], axis=1))
+    return np.clip(np.rint(np.concatenate(parts)), -2048, 30000).astype(np.int16)
 
 
 def _found(spoiled: NDArray[np.float32], bits_stored: int) -> NDArray[np.bool_]:
