@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from inference.networks.metal_mask import metal_input
 from inference.networks.prior import coded, network_input
-from inference.training.mar_scenes import CLEAN, FOUND, INTERPOLATED, NORMALISED, SPOILED, TRUE_SHARE
+from inference.training.mar_scenes import CLEAN, FOUND, INTERPOLATED, NORMALISED, SPOILED, TRUE_SHARE, WITH_LESIONS
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Parts = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -33,6 +33,12 @@ class Crops:
     def batch(self, number: int, scenes: int) -> Batch:
         """given (scenes, 4, size, size), true and counted (scenes, 1, size, size); images in 1000 HU."""
         return self._batch(number, scenes, _correction)
+
+    def paired_batch(self, number: int, scenes: int) -> Batch:
+        """As `batch`, of half as many places: first all without faint lesions, then the same crops with them."""
+        plain, with_lesions = (self._batch(number, scenes // 2, made_of) for made_of in (_correction, _with_lesions))
+        given, true, counted = (torch.cat(parts) for parts in zip(plain, with_lesions, strict=True))
+        return given, true, counted
 
     def metal_batch(self, number: int, scenes: int) -> Batch:
         """given (scenes, 2, size, size) as inference.networks.metal_mask sees slices, the true share of metal, ones."""
@@ -71,6 +77,10 @@ class Crops:
 def _correction(cut: NDArray[np.int16], metal: NDArray[np.uint8]) -> Parts:
     given = network_input(cut[SPOILED][None], cut[INTERPOLATED][None], cut[NORMALISED][None], metal[FOUND][None] > 0)
     return given[0], coded(cut[CLEAN])[None], (metal[TRUE_SHARE] == 0)[None].astype(np.float32)
+
+
+def _with_lesions(cut: NDArray[np.int16], metal: NDArray[np.uint8]) -> Parts:
+    return _correction(cut[WITH_LESIONS:], metal)
 
 
 def _segmentation(cut: NDArray[np.int16], metal: NDArray[np.uint8]) -> Parts:

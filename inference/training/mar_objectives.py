@@ -21,6 +21,11 @@ SMOOTH_BELOW = 0.02
 """Errors below 20 HU count by their square: noise must not be learned."""
 
 
+FAINT_WEIGHT = 0.5
+FAINT_HU = 0.002
+"""Lesions count where they are 2 HU or more."""
+
+
 class Objective:
     """The generator's loss, and the discriminator's where there is one.
 
@@ -116,3 +121,32 @@ def structural_similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Te
 OBJECTIVES: Mapping[str, Callable[[int], Objective]] = MappingProxyType(
     {"supervised": lambda channels: Supervised(), "ct_artifact_gan": CtArtifactGan, "pix2pix": Pix2Pix}
 )
+
+
+class WithFaintLesions(Objective):
+    """An objective for batches whose second half is the first with faint lesions added (Crops.paired_batch).
+
+    Adds the error of what the lesions change in the result, per voxel of lesion: noise and streaks are the same in both
+    halves and cancel, so that a lesion as faint as the noise still counts.
+    """
+
+    def __init__(self, inner: Objective) -> None:
+        self._inner = inner
+        self.discriminator = inner.discriminator
+
+    def generator_loss(
+        self, made: torch.Tensor, true: torch.Tensor, given: torch.Tensor, counted: torch.Tensor
+    ) -> torch.Tensor:
+        lesion, kept = second_less_first(true), second_less_first(made)
+        error = ((kept - lesion).abs() * counted[: len(lesion)]).sum()
+        size = (lesion.abs() > FAINT_HU).sum()
+        return self._inner.generator_loss(made, true, given, counted) + FAINT_WEIGHT * error / (size + 1)
+
+    def discriminator_loss(self, made: torch.Tensor, true: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        return self._inner.discriminator_loss(made, true, given)
+
+
+def second_less_first(images: torch.Tensor) -> torch.Tensor:
+    """What the second half of the batch has more than the first."""
+    first, second = images.chunk(2)
+    return second - first

@@ -41,6 +41,16 @@ def test_the_same_seed_and_number_give_the_same_crops_and_others_differ(tmp_path
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+def test_a_paired_batch_holds_the_same_crops_without_and_with_lesions(tmp_path: Path) -> None:
+    shard(tmp_path, 1, 0)
+    plain = np.random.default_rng(1).integers(0, 500, (3, 4, SIZE, SIZE)).astype(np.int16)
+    np.save(tmp_path / "00001.images.npy", np.concatenate([plain, plain + 20], axis=1))
+    given, true, counted = Crops(tmp_path, size=32, seed=4).paired_batch(7, 6)
+    assert given.shape == (6, 4, 32, 32) and torch.equal(counted[:3], counted[3:])
+    assert torch.allclose(true[3:] - true[:3], torch.tensor(0.02)) and torch.equal(given[:3, 3], given[3:, 3])
+    assert torch.allclose(given[3:, :3] - given[:3, :3], torch.tensor(0.02))
+
+
 def test_shards_that_come_later_are_seen(tmp_path: Path) -> None:
     shard(tmp_path, 1, 100)
     crops = Crops(tmp_path, size=32, seed=1)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inference.training.mar_objectives import OBJECTIVES, Objective, structural_similarity
+from inference.training.mar_objectives import (
+    OBJECTIVES,
+    Objective,
+    Supervised,
+    WithFaintLesions,
+    structural_similarity,
+)
 
 
 def images(seed: int) -> torch.Tensor:
@@ -56,3 +62,28 @@ def test_an_objective_without_a_discriminator_has_none() -> None:
     assert OBJECTIVES["supervised"](4).discriminator is None
     with pytest.raises(NotImplementedError):
         Objective().generator_loss(images(1), images(1), images(1), images(1))
+
+
+def test_a_lost_lesion_costs_though_it_is_fainter_than_the_noise_that_both_halves_have() -> None:
+    objective = WithFaintLesions(Supervised())
+    clean, noise, counted = images(5), 0.3 * images(6), torch.ones((4, 1, 32, 32))
+    lesion = torch.zeros((2, 1, 32, 32))
+    lesion[..., 10:14, 10:14] = 0.02
+    true, given = torch.cat([clean, clean + lesion]), torch.zeros((4, 4, 32, 32))
+    kept, lost = torch.cat([clean + noise, clean + lesion + noise]), torch.cat([clean + noise, clean + noise])
+    losses = [float(objective.generator_loss(made, true, given, counted)) for made in (kept, lost)]
+    assert losses[1] - losses[0] > 0.2 * 0.02
+
+
+@pytest.mark.parametrize("name", ["ct_artifact_gan", "pix2pix"])
+def test_faint_lesions_go_with_a_discriminator(name: str) -> None:
+    inner = OBJECTIVES[name](4)
+    assert inner.discriminator is not None
+    inner.discriminator.eval()  # in training its spectral norms move at each look
+    objective, given = WithFaintLesions(inner), torch.zeros((2, 4, 32, 32))
+    assert objective.discriminator is inner.discriminator
+    same = (
+        inner.discriminator_loss(images(7), images(8), given),
+        objective.discriminator_loss(images(7), images(8), given),
+    )
+    assert torch.equal(*same)

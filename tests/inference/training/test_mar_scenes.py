@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.training import mar_scenes
-from inference.training.mar_scenes import CLEAN, FOUND, NORMALISED, SPOILED, TRUE_SHARE, make_shard
+from inference.training.mar_scenes import CLEAN, FOUND, NORMALISED, SPOILED, TRUE_SHARE, WITH_LESIONS, make_shard
 
 SIZE = 96
 
@@ -26,7 +26,7 @@ def bodies() -> NDArray[np.int16]:
 
 def test_a_shard_holds_scenes_with_metal_found_and_their_truth() -> None:
     shard = make_shard(bodies(), spacing_mm=4.0, seed=3, scenes=4)
-    assert shard.images.shape == (4, 4, SIZE, SIZE) and shard.images.dtype == np.int16
+    assert shard.images.shape == (4, 8, SIZE, SIZE) and shard.images.dtype == np.int16
     assert shard.masks.shape == (4, 2, SIZE, SIZE) and shard.masks.dtype == np.uint8
     assert shard.masks[:, FOUND].any(axis=(1, 2)).all() and shard.masks[:, TRUE_SHARE].any(axis=(1, 2)).all()
     away = shard.masks.max(axis=1) == 0
@@ -35,6 +35,17 @@ def test_a_shard_holds_scenes_with_metal_found_and_their_truth() -> None:
         for kind in (SPOILED, NORMALISED)
     ]
     assert errors[1] < errors[0]
+
+
+def test_the_second_half_is_the_same_scan_of_the_slice_with_faint_lesions() -> None:
+    shard = make_shard(bodies(), spacing_mm=4.0, seed=3, scenes=4)
+    less = shard.images[:, WITH_LESIONS:].astype(float) - shard.images[:, :WITH_LESIONS]
+    lesions = less[:, CLEAN]
+    assert lesions.any(axis=(1, 2)).all() and np.abs(lesions).max() <= 60
+    elsewhere = lesions == 0
+    assert np.abs(less[:, SPOILED][elsewhere]).mean() < 1
+    kept = (less[:, SPOILED] * lesions).sum() / (lesions**2).sum()
+    assert 0.4 < kept < 1.1
 
 
 def test_the_same_seed_makes_the_same_shard() -> None:
