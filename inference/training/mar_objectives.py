@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
-from torch.nn.functional import avg_pool2d, l1_loss, softplus
+from torch.nn.functional import avg_pool2d, l1_loss, max_pool2d, softplus
 
 from inference.networks.patch_discriminator import PatchDiscriminator
 
@@ -21,9 +21,10 @@ SMOOTH_BELOW = 0.02
 """Errors below 20 HU count by their square: noise must not be learned."""
 
 
-FAINT_WEIGHT = 0.5
-FAINT_HU = 0.002
-"""Lesions count where they are 2 HU or more."""
+FAINT_WEIGHT = 2.0
+FAINT_WINDOW, FAINT_REACH = 5, 21
+"""Pixels: what lesions change is averaged over the one, for the network computes in 16 bits, and looked at as far round
+them as half the other."""
 
 
 class Objective:
@@ -126,7 +127,7 @@ OBJECTIVES: Mapping[str, Callable[[int], Objective]] = MappingProxyType(
 class WithFaintLesions(Objective):
     """An objective for batches whose second half is the first with faint lesions added (Crops.paired_batch).
 
-    Adds the error of what the lesions change in the result, per voxel of lesion: noise and streaks are the same in both
+    Adds the error of what the lesions change in the result, in and round them: noise and streaks are the same in both
     halves and cancel, so that a lesion as faint as the noise still counts.
     """
 
@@ -138,9 +139,10 @@ class WithFaintLesions(Objective):
         self, made: torch.Tensor, true: torch.Tensor, given: torch.Tensor, counted: torch.Tensor
     ) -> torch.Tensor:
         lesion, kept = second_less_first(true), second_less_first(made)
-        error = ((kept - lesion).abs() * counted[: len(lesion)]).sum()
-        size = (lesion.abs() > FAINT_HU).sum()
-        return self._inner.generator_loss(made, true, given, counted) + FAINT_WEIGHT * error / (size + 1)
+        near = max_pool2d((lesion != 0).float(), FAINT_REACH, stride=1, padding=FAINT_REACH // 2)
+        error = avg_pool2d((kept - lesion) * counted.chunk(2)[0], FAINT_WINDOW, stride=1, padding=FAINT_WINDOW // 2)
+        faint = (error.abs() * near).sum() / (near.sum() + 1)
+        return self._inner.generator_loss(made, true, given, counted) + FAINT_WEIGHT * faint
 
     def discriminator_loss(self, made: torch.Tensor, true: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
         return self._inner.discriminator_loss(made, true, given)
