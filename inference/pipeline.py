@@ -82,7 +82,7 @@ class Outcome:
 
 
 class Pipeline(Protocol):
-    """A pipeline's file is importable and buildable without torch; torch loads when `run` is called."""
+    """A pipeline's file is importable and buildable without torch and scipy; they load when `run` is called."""
 
     @property
     def card(self) -> Card:

@@ -29,8 +29,8 @@ PEERS = {
     "viewer": Peer(name="viewer", ae_title="VIEWER", may=("query",)),
     "far": Peer(name="far", ae_title="FAR", may=("store",), networks=("10.0.0.0/8",)),
 }
-QUICK = Deadlines(stall_s=0.4, pdu_s=0.8, negotiation_s=1.0)
-"""For peers that are slow on purpose."""
+QUICK = Deadlines(stall_s=1.0, pdu_s=2.0, negotiation_s=3.0)
+"""For peers that are slow on purpose; a busy machine is not as slow as this, or honest ones would be dropped too."""
 
 
 class Station:

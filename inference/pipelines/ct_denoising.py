@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter
 
 from inference.errors import SourceRefused
-from inference.physics.body import body_from_ct
-from inference.physics.noise import noise_map
 from inference.physics.smoothing import SLICE_FILTERS
 from inference.pipeline import Card, Outcome
 from inference.settings import number, one_of, read_settings
@@ -71,6 +68,8 @@ class CtDenoising:
 
     def run(self, source: Volume) -> Outcome:
         """The denoised CT; raises SourceRefused where no body is seen or a tissue's mean HU would shift."""
+        from inference.physics.body import body_from_ct
+
         result = source.values.copy()
         shifts = _TissueShifts()
         noise_hu, removed, body_voxels = [], 0.0, 0
@@ -108,6 +107,10 @@ class CtDenoising:
 
     def _change(self, hu: NDArray[np.float32], body: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
         """What to add to one slice, 0 away from the body, and the median noise in the body; both HU."""
+        from scipy.ndimage import binary_dilation, gaussian_filter
+
+        from inference.physics.noise import noise_map
+
         rows, columns = (_extent(np.flatnonzero(body.sum(axis=axis)), margin=16) for axis in (1, 0))
         cut, inside = hu[rows, columns], body[rows, columns]
         noise = noise_map(cut[None], inside[None])[0]
@@ -133,6 +136,8 @@ class _TissueShifts:
         self._voxels = dict.fromkeys(TISSUES_HU, 0)
 
     def add(self, denoised: NDArray[np.float32], change: NDArray[np.float32], body: NDArray[np.bool_]) -> None:
+        from scipy.ndimage import gaussian_filter
+
         # told from the source, a voxel's own noise would choose its tissue and look like a shift
         blurred = gaussian_filter(denoised, 2.0)
         for tissue, (low, high) in TISSUES_HU.items():

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_closing, gaussian_filter
 
 from inference.errors import SourceRefused
-from inference.physics.noise import noise_map
 from inference.physics.smoothing import VOLUME_FILTERS
 from inference.pipeline import Card, Outcome
 from inference.settings import number, one_of, read_settings
@@ -65,6 +63,8 @@ class PetDenoising:
 
     def run(self, source: Volume) -> Outcome:
         """The denoised PET; raises SourceRefused unless it is attenuation-corrected and holds activity."""
+        from inference.physics.noise import noise_map
+
         _check_contract(source)
         activity = source.values
         seen = _where_activity_is(activity)
@@ -123,6 +123,8 @@ def _check_contract(source: Volume) -> None:
 
 def _where_activity_is(activity: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Roughly the body: a twentieth of the brighter part of the blurred image."""
+    from scipy.ndimage import binary_closing, gaussian_filter
+
     blurred = gaussian_filter(activity, 1.5)
     if blurred.max() <= 0:
         return np.zeros(activity.shape, dtype=np.bool_)
@@ -135,6 +137,8 @@ def _with_local_activity(
     denoised: NDArray[np.float32], activity: NDArray[np.float32], spacing_mm: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """The denoised image scaled so that its coarse means are the source's: roots average low where noise is high."""
+    from scipy.ndimage import gaussian_filter
+
     sigma = COARSE_MM / spacing_mm
     coarse, own = gaussian_filter(activity, sigma), gaussian_filter(denoised, sigma)
     floor = max(1e-3 * float(own.max()), 1e-30)

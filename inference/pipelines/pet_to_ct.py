@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import SourceRefused
-from inference.physics.body import body_from_nac_pet, lungs_from_nac_pet, rim_contrast
 from inference.pipeline import Card, Outcome
 from inference.settings import number, one_of, read_settings
 from inference.volume import Unit, Volume
@@ -69,6 +68,8 @@ class PetToCt:
 
     def run(self, source: Volume) -> Outcome:
         """The synthetic CT; raises SourceRefused unless the PET is uncorrected, axial and shows one plausible body."""
+        from inference.physics.body import body_from_nac_pet, lungs_from_nac_pet, rim_contrast
+
         _check_contract(source)
         counts, spacing_mm = np.maximum(source.values, np.float32(0)), source.geometry.spacing_mm
         body = body_from_nac_pet(counts, spacing_mm)
@@ -121,6 +122,8 @@ def _check_contract(source: Volume) -> None:
 
 def _check_body(counts: NDArray[np.float32], body: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> None:
     """Raises SourceRefused unless the contour is plausible; a wrong one biases the corrected PET."""
+    from inference.physics.body import rim_contrast
+
     body_ml = float(body.sum()) * float(np.prod(spacing_mm)) / 1000
     if body_ml < LEAST_BODY_ML:
         raise SourceRefused("no-body-seen", f"the PET shows no body (contour of {body_ml:.0f} ml); use a CT instead")

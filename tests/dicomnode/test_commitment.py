@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -50,19 +51,20 @@ def spoilt(**values: Any) -> Dataset:
 
 
 @pytest.mark.parametrize(
-    "dataset",
+    "made",
     [
-        Dataset(),
-        spoilt(TransactionUID=""),
-        spoilt(ReferencedSOPSequence=[]),
-        spoilt(ReferencedSOPSequence=[Dataset()]),
-        request_dataset("2.25.1", [Reference("1.2", "../../etc/passwd")]),
-        request_dataset("2.25.1", [ONE] * (MOST_REFERENCES + 1)),
-        request_dataset("2.25.1", [ONE, Reference("1.2", ONE.sop_instance_uid)]),
+        Dataset,
+        lambda: spoilt(TransactionUID=""),
+        lambda: spoilt(ReferencedSOPSequence=[]),
+        lambda: spoilt(ReferencedSOPSequence=[Dataset()]),
+        lambda: request_dataset("2.25.1", [Reference("1.2", "../../etc/passwd")]),
+        lambda: spoilt(ReferencedSOPSequence=[*spoilt().ReferencedSOPSequence] * (MOST_REFERENCES + 1)),
+        lambda: request_dataset("2.25.1", [ONE, Reference("1.2", ONE.sop_instance_uid)]),
     ],
     ids=["nothing", "no transaction", "no instance", "no UIDs", "a path", "too many", "one of two classes"],
 )
-def test_what_cannot_be_a_request_is_refused(dataset: Dataset) -> None:
+def test_what_cannot_be_a_request_is_refused(made: Callable[[], Dataset]) -> None:
+    dataset = made()
     with pytest.raises(DatasetUnfit):
         read_request(dataset)
 

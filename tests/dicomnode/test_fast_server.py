@@ -50,7 +50,7 @@ def test_two_hundred_associations_at_once_are_served_and_cost_next_to_nothing_wh
     files = write_ct_series(tmp_path / "ct", slices=MANY)
     with ExitStack() as stack, ThreadPoolExecutor(16) as pool:
         peers = [stack.enter_context(peer) for peer in pool.map(RawPeer, [station.port] * MANY)]
-        wait_until(lambda: station.receiver.open_associations == MANY, seconds=10, what="the last one being counted")
+        wait_until(lambda: station.receiver.open_associations == MANY, seconds=30, what="the last one being counted")
         with RawPeer(station.port, associate=False) as one_more:
             one_more.send(associate_request())
             assert one_more.read_pdu()[0] == REJECTED
@@ -95,12 +95,12 @@ def test_a_thousand_probes_leave_no_thread_no_file_and_no_memory(station: Statio
             (probe, reset)[number % 2](station.port)
 
     knock(100)
-    wait_until(lambda: threading.active_count() < 20, seconds=10, what="the threads of the probes ended")
+    wait_until(lambda: threading.active_count() < 20, seconds=30, what="the threads of the probes ended")
     gc.collect()
     memory, threads, files = process.memory_info().rss, threading.active_count(), process.num_fds()
     knock(PROBES)
-    wait_until(lambda: threading.active_count() <= threads, seconds=10, what="the threads of the probes ended")
-    wait_until(lambda: process.num_fds() <= files, seconds=10, what="the sockets of the probes closed")
+    wait_until(lambda: threading.active_count() <= threads, seconds=30, what="the threads of the probes ended")
+    wait_until(lambda: process.num_fds() <= files, seconds=30, what="the sockets of the probes closed")
     gc.collect()
     # What a probe left in stock pynetdicom, an association of 200 KB or so, would be a hundred times this.
     assert process.memory_info().rss - memory < 4 << 20
@@ -139,12 +139,12 @@ def test_associations_one_after_the_other_leave_no_thread_and_no_file(station: S
             assert peer.read_pdu()[0] == 0x06
 
     associate_and_go(0)
-    wait_until(lambda: station.receiver.open_associations == 0, seconds=10, what="the association ended")
+    wait_until(lambda: station.receiver.open_associations == 0, seconds=30, what="the association ended")
     threads, files = threading.active_count(), psutil.Process().num_fds()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(associate_and_go, range(200)))
-    wait_until(lambda: threading.active_count() <= threads, seconds=10, what="their threads ended")
-    wait_until(lambda: psutil.Process().num_fds() <= files, seconds=10, what="their sockets closed")
+    wait_until(lambda: threading.active_count() <= threads, seconds=30, what="their threads ended")
+    wait_until(lambda: psutil.Process().num_fds() <= files, seconds=30, what="their sockets closed")
 
 
 def test_connections_are_bounded_and_silent_ones_make_room_again(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_connections_are_bounded_and_silent_ones_make_room_again(tmp_path: Path)
     refused = [peer for peer in silent if peer.socket.recv(1) == b""]
     assert len(refused) == len(silent)  # the others when their time was over
     with RawPeer(station.port):
-        wait_until(lambda: station.receiver.open_associations == 1, seconds=10, what="the one being counted")
+        wait_until(lambda: station.receiver.open_associations == 1, seconds=30, what="the one being counted")
     for peer in silent:
         peer.socket.close()
     station.receiver.stop(drain_s=5)
@@ -170,7 +170,7 @@ def test_a_stop_lets_open_associations_end_and_takes_no_new_ones(tmp_path: Path)
     with RawPeer(station.port) as peer:
         stopping = threading.Thread(target=station.receiver.stop, kwargs={"drain_s": 20})
         stopping.start()
-        wait_until(lambda: not listens(station.port), seconds=10, what="the port closed")
+        wait_until(lambda: not listens(station.port), seconds=30, what="the port closed")
         peer.send(struct.pack(">BBI", 5, 0, 4) + bytes(4))
         assert peer.read_pdu()[0] == 0x06
     stopping.join(20)

@@ -43,7 +43,7 @@ def station(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority
     yield station
     station.receiver.stop(drain_s=5)
     assert list((tmp_path / "var" / "incoming").iterdir()) == []
-    wait_until(lambda: open_files() <= before, seconds=10, what="every connection closed")
+    wait_until(lambda: open_files() <= before, seconds=30, what="every connection closed")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_a_pause_between_pdus_is_no_stall(station: Station, image: Path) -> None
     with station.call() as peer:
         peer.send_fragment(3, store_command(sop_instance_uid_of(image)))
         peer.send_fragment(0, content[:1000])
-        time.sleep(1.2)
+        time.sleep(1.1 * QUICK.pdu_s)
         peer.send_fragment(0, content[1000:100_000])
         peer.send_fragment(LAST, content[100_000:])
         assert peer.read_status() == 0x0000

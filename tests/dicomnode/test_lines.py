@@ -47,7 +47,7 @@ def test_what_came_back_serves_again_when_it_offers_enough(lines: Lines, pacs: S
     give_back(lines, pacs, second)
     third = take(lines, pacs, frozenset({MR, (CTImageStorage, ImplicitVRLittleEndian)}))
     assert third is not first and not first.is_open
-    wait_until(lambda: (pacs.associations, pacs.released) == (2, 1), seconds=5, what="the first was released")
+    wait_until(lambda: (pacs.associations, pacs.released) == (2, 1), seconds=30, what="the first was released")
     third.release()
 
 
@@ -63,7 +63,7 @@ def test_one_that_its_peer_ended_is_not_given_out(lines: Lines, pacs: ScriptedPe
     first = take(lines, pacs)
     give_back(lines, pacs, first)
     pacs.hang_up()
-    wait_until(lambda: not first.can_go_on, seconds=5, what="the end was seen")
+    wait_until(lambda: not first.can_go_on, seconds=30, what="the end was seen")
     second = take(lines, pacs)
     assert second is not first and second.can_go_on
     second.release()
@@ -73,7 +73,7 @@ def test_idle_ones_are_released_soon_and_in_order(pacs: ScriptedPeer) -> None:
     with Lines(patience=HASTY, idle_s=0.2) as lines:
         taken = [take(lines, pacs, associations=8) for _ in range(3)]
         give_back(lines, pacs, *taken, associations=8)
-        wait_until(lambda: pacs.released == 3, seconds=10, what="three were released")
+        wait_until(lambda: pacs.released == 3, seconds=30, what="three were released")
         assert not any(one.is_open for one in taken)
 
 

@@ -127,7 +127,7 @@ def test_two_receivers_share_the_port_and_the_limit(two: RunningNode) -> None:
                 next_one.send(associate_request())
                 return next_one.read_pdu()[0] != REJECTED
 
-        wait_until(is_accepted, seconds=10, what="a free place being given")
+        wait_until(is_accepted, seconds=30, what="a free place being given")
 
 
 def test_kill_9_of_a_receiver_loses_nothing_that_was_acknowledged_and_the_other_goes_on(

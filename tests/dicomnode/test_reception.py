@@ -55,11 +55,11 @@ def test_who_answers_is_known_from_its_first_word_to_its_death(tmp_path: Path) -
     reception.wait_until_answering()
     assert all(reception.living().values())
     with RawPeer(port):
-        wait_until(lambda: reception.open_associations == 1, seconds=10, what="the association being counted")
+        wait_until(lambda: reception.open_associations == 1, seconds=30, what="the association being counted")
         (name,) = reception.living()
         os.kill(reception._processes.process_ids()[name], signal.SIGKILL)
-        wait_until(reception.ended.is_set, seconds=10, what="its death being heard")
-        wait_until(reception.tend, seconds=10, what="its death being seen")
+        wait_until(reception.ended.is_set, seconds=30, what="its death being heard")
+        wait_until(reception.tend, seconds=30, what="its death being seen")
     assert not any(reception.living().values())  # started again, and has not answered yet
     assert reception.open_associations == 0
     wait_until(lambda: all(reception.living().values()), what="its answer")

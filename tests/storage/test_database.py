@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.util import CommandError
 
 from storage.database import CONNECT_S, Database, open_engine
 from storage.errors import DatabaseAway
@@ -44,6 +45,20 @@ def test_migrating_twice_is_harmless(database: Database) -> None:
     name = database.deployment_uuid()
     database.migrate()
     assert database.deployment_uuid() == name
+
+
+def test_tables_of_another_version_are_not_taken_for_ours(database: Database) -> None:
+    with database.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'from_tomorrow'")
+    with pytest.raises(CommandError, match="from_tomorrow"):
+        database.migrate()
+
+
+def test_a_process_that_finds_the_tables_up_to_date_does_not_load_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/node.sqlite"
+    Database.open(url).migrate()
+    code = f"{MIGRATE}\nsys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, url], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_an_sqlite_file_and_its_companions_are_private(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from storage.database import Database
+import storage.database
+from storage.database import NEWEST, Database
 from storage.schema import clean_text, deployment, metadata
 from tests.storage.builders_storage import NOW
 
@@ -18,6 +21,11 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema(database: Database
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_version_is_that_of_the_last_migration() -> None:
+    migrations = ScriptDirectory(str(Path(storage.database.__file__).parent / "migrations"))
+    assert migrations.get_heads() == [NEWEST]
 
 
 def test_the_comparison_would_notice_a_missing_column(database: Database) -> None:
