@@ -71,5 +71,5 @@ def _connected(source: Volume, values: NDArray[_Value]) -> list[NDArray[_Value]]
 
 
 def _largest_share(metal: Mask) -> float:
-    rows, columns = metal.shape[1:]
-    return int(metal.sum(axis=(1, 2)).max()) / (math.pi / 4 * max(rows, columns) ** 2)
+    radius: float = max(metal.shape[1:]) / 2
+    return int(metal.sum(axis=(1, 2)).max()) / (math.pi * radius * radius)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,11 @@ def test_every_choice_has_a_purpose_of_its_own_in_plain_letters() -> None:
     purposes = {chosen.purpose for chosen in choices}
     assert len(purposes) == len(choices)
     assert all(words.isascii() and words.startswith("Metal artifacts reduced by ") for words in purposes)
+
+
+def test_the_config_reference_has_every_setting_with_its_default_and_its_choices() -> None:
+    reference = Path(__file__).parents[2].joinpath("docs", "CONFIG.md").read_text(encoding="utf-8")
+    for one in fields(Settings):
+        (row,) = (line for line in reference.splitlines() if line.startswith(f"| `{one.name}` |"))
+        assert f"| `{json.dumps(one.default)}` |" in row
+        assert all(f"`{word}`" in row for word in one.metadata.get("words", ()))
