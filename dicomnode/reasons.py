@@ -102,6 +102,7 @@ REASONS: Mapping[str, str] = {
     "no-metal": "Read the original: there is nothing to reduce.",
     "no-gain": "Read the original: no slice would be better.",
     "implausible-metal": "Check the series' rescale: too much of it is as dense as metal.",
+    "out-of-distribution": "Set a method without a network for such series: this one was never trained on the like.",
     "not-axial": "Send the axial series.",
     "pixels-not-square": "Send a reconstruction with square pixels.",
     "regional-shift": "Set a smaller strength, or read the source images.",

@@ -21,6 +21,10 @@ class WeightsInvalid(InferenceFault):
     """A weights file is missing, has the wrong hash or an unknown architecture; start-up stops."""
 
 
+class WeightsMissing(WeightsInvalid):
+    """There is no folder of weights of that name; they can be had as the words say."""
+
+
 class SettingsInvalid(InferenceFault):
     """A pipeline's settings hold an unknown key or a value outside its range; the config is refused. `key` names it."""
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inference.errors import WeightsInvalid
+from inference.errors import WeightsInvalid, WeightsMissing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +40,7 @@ class Manifest:
 
     input: the channels in words, with unit and scaling. in_distribution: name -> lowest and highest value that the
     training has seen. metrics: what was measured on held-out subjects, with range and window in the name.
+    site_folder: where a site's own weights were looked for; empty: only those that are shipped.
     """
 
     name: str
@@ -53,11 +55,25 @@ class Manifest:
     in_distribution: Mapping[str, tuple[float, float]]
     intended_use: str
     sha256: str
+    site_folder: str = ""
 
 
-def read_manifest(name: str) -> Manifest:
-    """The manifest of those weights, held against them; raises WeightsInvalid when anything is missing or differs."""
-    folder = _folder(name)
+def joint_sha256(manifests: Sequence[Manifest]) -> str:
+    """What tells the weights in use: empty for none, the sha256 of the only ones, and of several the sha256 of their
+    lines "name sha256", sorted and each ended by a line feed."""
+    if len(manifests) < 2:
+        return "".join(manifest.sha256 for manifest in manifests)
+    lines = sorted(f"{manifest.name} {manifest.sha256}\n" for manifest in manifests)
+    return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
+
+
+def read_manifest(name: str, site_folder: str = "") -> Manifest:
+    """The manifest of those weights, held against them; raises WeightsInvalid when anything is missing or differs.
+
+    site_folder: a folder of weights folders that comes before the shipped ones; raises WeightsMissing where neither
+    has these weights.
+    """
+    folder = _folder(name, site_folder)
     text = _bytes(folder / MANIFEST_FILE, name).decode("utf-8")
     try:
         content = tomllib.loads(text)
@@ -88,24 +104,35 @@ def read_manifest(name: str) -> Manifest:
         in_distribution={key: (float(low), float(high)) for key, (low, high) in content["in_distribution"].items()},
         intended_use=str(content["intended_use"]),
         sha256=actual,
+        site_folder=site_folder,
     )
 
 
+def load_network(manifest: Manifest) -> nn.Module:
+    """The network of those weights, for inference; raises WeightsInvalid when it is not what the manifest says.
+
+    Weights that were changed since their manifest was read are refused: results would bear the hash of others.
+    """
+    return _loaded(manifest.name, manifest.site_folder, manifest.sha256)
+
+
 @lru_cache(maxsize=4)
-def load_network(name: str) -> nn.Module:
-    """The network of those weights, for inference; raises WeightsInvalid when it is not what the manifest says."""
+def _loaded(name: str, site_folder: str, sha256: str) -> nn.Module:
     from safetensors.torch import load
 
     from inference.networks.table import NETWORKS
 
-    manifest = read_manifest(name)
+    manifest = read_manifest(name, site_folder)
     if manifest.architecture not in NETWORKS:
         raise WeightsInvalid(
             f"the weights {name!r} are for a network {manifest.architecture!r}; there are {', '.join(NETWORKS)}"
         )
+    content = _bytes(_folder(name, site_folder) / MODEL_FILE, name)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise WeightsInvalid(f"the weights {name!r} were changed since the start; start the node again")
     try:
         network = NETWORKS[manifest.architecture](**manifest.hyper_parameters)
-        network.load_state_dict(load(_bytes(_folder(name) / MODEL_FILE, name)))
+        network.load_state_dict(load(content))
     except (TypeError, ValueError, RuntimeError) as fault:
         raise WeightsInvalid(
             f"the weights {name!r} do not fit the network that their manifest names: {fault}"
@@ -113,8 +140,14 @@ def load_network(name: str) -> nn.Module:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _folder(name: str) -> Traversable:
-    return files("inference").joinpath("weights", name)
+def _folder(name: str, site_folder: str) -> Traversable:
+    shipped = files("inference").joinpath("weights", name)
+    own = Path(site_folder, name)
+    if site_folder and own.is_dir():
+        return own
+    if not shipped.is_dir():
+        raise WeightsMissing(f"the weights {name!r} are not installed")
+    return shipped
 
 
 def _bytes(file: Traversable, name: str) -> bytes:

@@ -5,7 +5,7 @@ fixtures/ct_dental_metal_TCGA-E3-A3E5. Tables go to standard output, ready for b
 
 examples:
   python -m benchmarks.mar DATA
-  python -m benchmarks.mar DATA --protocol b --per-kind 2 --methods nmar
+  python -m benchmarks.mar DATA --protocol b --per-kind 2 --methods nmar prior_net prior_net:pix2pix
   python -m benchmarks.mar DATA --protocol a b c --json figures.json --sheet pictures
   python -m benchmarks.mar DATA --protocol a --subject C3N-00249 LIDC-IDRI-0314
 """
@@ -113,7 +113,11 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     add("--protocol", nargs="+", choices=PROTOCOLS, default=["b"], help="a b c, one or more (default: b)")
     add("--subject", nargs="+", default=["CRLM-CT-1006"], help="held-out subjects (default: CRLM-CT-1006)")
     add("--per-kind", type=int, default=4, help="scenes of each kind of metal, a: slices (default: %(default)s)")
-    add("--methods", nargs="+", help="rungs of the pipeline (default: all that it has)")
+    add(
+        "--methods",
+        nargs="+",
+        help="rungs, as nmar prior_net:pix2pix nmar:network (default: all whose weights are there)",
+    )
     add("--seed", type=int, default=1, help="seed of scenes and noise (default: %(default)s)")
     add("--threads", type=int, default=2, help="torch threads (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the figures of every scene")

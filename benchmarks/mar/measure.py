@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.mar.figures import figures_of, zones_of
 from benchmarks.mar.methods import found_metal, gated, ungated
-from benchmarks.mar.published import CHANGES, PublishedScenes
+from benchmarks.mar.published import PublishedScenes, change_of
 from benchmarks.mar.scenes import Scene
 
 Image = NDArray[np.float32]
@@ -79,7 +79,8 @@ def judged_published(
     """The scenes of protocol a; there is no gate, for the pipeline sees no sinograms."""
     half = len(group.scenes)
     made = {"input": group.scan.images}
-    made |= {method: group.scan.images + CHANGES[method](group.scan) for method in methods if method in CHANGES}
+    changes = {method: change_of(method) for method in methods}
+    made |= {method: group.scan.images + change(group.scan) for method, change in changes.items() if change}
     for index, scene in enumerate(group.scenes):
         zones = zones_of(scene, scene.metal)
         judged = Judged(scene, [], {})

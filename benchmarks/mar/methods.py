@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.mar.scenes import Scene
-from inference.errors import SourceRefused, WeightsInvalid
+from inference.errors import SettingsInvalid, SourceRefused, WeightsInvalid
+from inference.mar_settings import METAL_MASKS, METHODS, PRIORS
 from inference.physics.metal import find_metal, metal_threshold_hu
 from inference.pipeline import build_pipeline, run_pipeline
-from inference.pipelines.ct_metal_artifact_reduction import METHODS, NAME, CtMetalArtifactReduction
+from inference.pipelines.ct_metal_artifact_reduction import NAME, CtMetalArtifactReduction
 from inference.volume import Acquisition, Geometry, Unit, Volume
 
 Images = NDArray[np.float32]
@@ -46,20 +47,28 @@ def pair_of(scene: Scene) -> Images:
 
 
 def ungated(scene: Scene, found: Mask, method: str) -> Result:
-    """What the rung makes of the scene, with the metal put back, whether it gained or not."""
+    """What the rung makes of the scene, with the metal put back, whether it gained or not.
+
+    found: by threshold; a method that finds its metal by the network has that put back.
+    """
     pair = pair_of(scene)
+    pipeline = cast(CtMetalArtifactReduction, build_pipeline(NAME, settings_of(method)))
+    if settings_of(method).get("metal_mask") == "network":
+        try:
+            found = pipeline.metal_of(series(pair, scene.spacing_mm))
+        except SourceRefused as refusal:
+            return Result(pair, (True, True), True, refusal.reason_code)
     if not found.any():
         return Result(pair, (True, True), True)
-    reduction = cast(CtMetalArtifactReduction, build_pipeline(NAME, {"method": method}))._reduction()
-    made = np.clip(reduction(pair, found, spacing_mm=scene.spacing_mm), pair.min(), pair.max())
-    return Result(np.where(found, pair, made), (False, False), True)
+    made = pipeline.reduced(pair, found, spacing_mm=scene.spacing_mm, body_part_examined="")
+    return Result(np.where(found, pair, np.clip(made, pair.min(), pair.max())), (False, False), True)
 
 
 def gated(scene: Scene, method: str) -> Result:
     """What the pipeline sends: the source where it refuses."""
     source = series(pair_of(scene), scene.spacing_mm)
     try:
-        outcome = run_pipeline(build_pipeline(NAME, {"method": method}), source)
+        outcome = run_pipeline(build_pipeline(NAME, settings_of(method)), source)
     except SourceRefused as refusal:
         return Result(source.values, (True, True), True, refusal.reason_code)
     made, metal = outcome.volume.values, outcome.masks["metal"]
@@ -73,17 +82,37 @@ def series(slices_hu: Images, spacing_mm: float) -> Volume:
     return Volume(slices_hu, Unit.HU, geometry, Acquisition("CT", bits_stored=BITS))
 
 
+def settings_of(method: str) -> dict[str, str | int]:
+    """The pipeline's settings for a name of the benchmark: a rung, and behind colons a prior, a mask or the steps.
+
+    "prior_net:pix2pix", "nmar:network" (metal found by the network), "dual_domain_diffusion:50".
+    """
+    rung, *more = method.split(":")
+    settings: dict[str, str | int] = {"method": rung}
+    for word in more:
+        if word.isdecimal():
+            settings["steps"] = int(word)
+        elif word in PRIORS:
+            settings["prior"] = word
+        elif word in METAL_MASKS:
+            settings["metal_mask"] = word
+        else:
+            known = ", ".join((*PRIORS, *METAL_MASKS))
+            raise SystemExit(f"{method}: behind a colon stands one of {known}, or a number of steps, not {word!r}")
+    return settings
+
+
 def methods_named(names: list[str] | None) -> tuple[str, ...]:
-    """Those of the pipeline's rungs; without names all whose weights are installed, and a word about the others."""
-    if unknown := sorted(set(names or ()) - set(METHODS)):
-        raise SystemExit(f"there is no method {', '.join(unknown)}; there are {', '.join(METHODS)}")
-    if names:
-        return tuple(names)
+    """The names, each a rung that can be had; without names all rungs whose weights are installed."""
     usable = []
-    for method in METHODS:
+    for method in names or METHODS:
         try:
-            build_pipeline(NAME, {"method": method})
+            build_pipeline(NAME, settings_of(method))
+        except SettingsInvalid as fault:
+            raise SystemExit(f"{method}: {fault}") from fault
         except WeightsInvalid as fault:
+            if names:
+                raise SystemExit(f"{method}: {fault}") from fault
             print(f"{method} is left out: {fault}", file=sys.stderr)
         else:
             usable.append(method)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import cast
 
 import numpy as np
@@ -31,15 +31,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy.ndimage import binary_erosion
+from torch import nn
 
+from benchmarks.mar.methods import settings_of
 from benchmarks.mar.scenes import LESION_HU, Scene, disc, lesions_near, rod
-from inference.model_files import load_network, read_manifest
+from inference.mar_methods import SEED, weights_for
+from inference.mar_settings import Settings, read_mar_settings
+from inference.model_files import load_network
+from inference.networks.dual_domain import ANATOMY, diffused
 from inference.networks.prior import OWN_SHARE, network_prior
 from inference.physics.metal_artifact_reduction import PRIOR_ERROR_MM, VirtualScan, prior_image
 from inference.physics.projection import FanBeamProjector, FanGeometry, fan_beam_projector
 from inference.physics.sinogram_inpainting import interpolated, normalised, with_measured_detail
 from inference.physics.spectra import ct_tables
-from inference.pipelines.ct_metal_artifact_reduction import WEIGHTS
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -100,21 +104,47 @@ class MeasuredScan:
         return np.asarray(reconstructed(self._projector, sinograms) - self.images, np.float32)
 
 
-def prior_net_change(scan: MeasuredScan) -> Image:
+def change_of(method: str) -> Callable[[MeasuredScan], Image] | None:
+    """What a method of the benchmark changes in a measured scan, HU; None for what is left out of protocol (a).
+
+    Left out is metal by the network: all methods of this protocol get the trace of the true metal.
+    """
+    settings = read_mar_settings(settings_of(method))
+    if settings.metal_mask == "network":
+        return None
+    return partial(CHANGES[settings.method], settings=settings)
+
+
+def prior_net_change(scan: MeasuredScan, *, settings: Settings) -> Image:
     """HU, as inference.networks.prior.reduce_by_network does with a virtual scan."""
-    manifest = read_manifest(WEIGHTS["prior_net"])
+    network, bf16 = _network(settings)
     # a measured scan answers all that a virtual one is asked
-    own, _ = network_prior(load_network(manifest.name), cast(VirtualScan, scan), bf16=manifest.bf16)
+    own, _ = network_prior(network, cast(VirtualScan, scan), bf16=bf16)
     filled = scan.inpainted(prior_image(own, scan.metal, spacing_mm=scan.spacing_mm))
     return np.asarray(OWN_SHARE * (own - scan.images) + (1 - OWN_SHARE) * filled, np.float32)
 
 
-CHANGES: Mapping[str, Callable[[MeasuredScan], Image]] = {
-    "li": lambda scan: scan.interpolation,
-    "nmar": lambda scan: scan.inpainted(scan.smooth_prior()),
+def diffusion_change(scan: MeasuredScan, *, settings: Settings) -> Image:
+    """HU, as inference.networks.dual_domain.reduce_by_diffusion does with a virtual scan of no known anatomy."""
+    network, bf16 = _network(settings)
+    guidance = ANATOMY["other"]
+    of = cast(VirtualScan, scan)
+    return diffused(of, network=network, steps=settings.steps, guidance=guidance, seed=SEED, bf16=bf16)
+
+
+def _network(settings: Settings) -> tuple[nn.Module, bool]:
+    manifest = weights_for(settings).method
+    assert manifest is not None
+    return load_network(manifest), manifest.bf16
+
+
+CHANGES: Mapping[str, Callable[..., Image]] = {
+    "li": lambda scan, settings: scan.interpolation,
+    "nmar": lambda scan, settings: scan.inpainted(scan.smooth_prior()),
     "prior_net": prior_net_change,
+    "dual_domain_diffusion": diffusion_change,
 }
-"""What a rung changes in a measured scan, HU. A rung that is not here is left out of protocol (a)."""
+"""What a rung changes in a measured scan, HU, by scan and settings."""
 
 
 def reconstructed(projector: FanBeamProjector, sinograms: torch.Tensor) -> Image:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from benchmarks.mar.measure import Judged
+from benchmarks.mar.methods import settings_of
 from benchmarks.mar.scenes import body_of
 from dicomnode.load import load_volume
 from inference.errors import SourceRefused
@@ -77,7 +78,7 @@ def real_strips(data: Path, methods: Sequence[str]) -> list[Strip]:
     made, notes = {}, {}
     for method in methods:
         try:
-            outcome = run_pipeline(build_pipeline(NAME, {"method": method}), source)
+            outcome = run_pipeline(build_pipeline(NAME, settings_of(method)), source)
         except SourceRefused as refusal:
             made[method], notes[method] = source.values, dict.fromkeys(range(len(files)), str(refusal))
             continue

@@ -37,13 +37,13 @@ def cost_of(method: str, slices_hu: NDArray[np.float32], *, spacing_mm: float, t
 def _measured(method: str, slices_hu: NDArray[np.float32], spacing_mm: float, threads: int) -> Cost:
     import torch
 
-    from benchmarks.mar.methods import series
+    from benchmarks.mar.methods import series, settings_of
     from inference.errors import SourceRefused
     from inference.pipeline import build_pipeline, run_pipeline
     from inference.pipelines.ct_metal_artifact_reduction import NAME
 
     torch.set_num_threads(threads)
-    pipeline = build_pipeline(NAME, {"method": method})
+    pipeline = build_pipeline(NAME, settings_of(method))
 
     def run(slices: NDArray[np.float32]) -> None:
         try:

@@ -68,13 +68,22 @@ def reduce_by_diffusion(
     seed: int,
     bf16: bool = False,
 ) -> Images:
-    """(slices, rows, columns) HU with the metal trace filled as a diffusion model of clean slices would have it.
+    """(slices, rows, columns) HU as `diffused` has them; the metal itself is not put back."""
+    scan = VirtualScan(images_hu, metal, spacing_mm=spacing_mm)
+    change = diffused(scan, network=network, steps=steps, guidance=guidance, seed=seed, bf16=bf16)
+    return scan.applied(change)
+
+
+def diffused(
+    scan: VirtualScan, *, network: nn.Module, steps: int, guidance: Guidance, seed: int, bf16: bool = False
+) -> Images:
+    """(slices, size, size) HU, what changes when the trace is filled as a model of clean slices would have it.
 
     Begins at linear interpolation with noise; at each of `steps` levels the model's clean slice is scanned, its trace
     fills the measured sinogram's, and the two images are fused by a weight that falls with the distance to metal and
-    grows as the noise falls. The metal itself is not put back. The same seed gives the same result.
+    grows as the noise falls. Every slice begins with the same noise, which the seed makes, and goes through the network
+    alone: its result does not depend on the slices beside it, and slices alike become alike.
     """
-    scan = VirtualScan(images_hu, metal, spacing_mm=spacing_mm)
     near = _nearness(scan.metal, reach_mm=guidance.reach_mm, spacing_mm=scan.spacing_mm)
 
     def fused(clean: torch.Tensor, level: float) -> torch.Tensor:
@@ -86,9 +95,21 @@ def reduce_by_diffusion(
     random = torch.Generator().manual_seed(seed)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         begin = torch.from_numpy(coded(scan.images + scan.interpolation))[:, None]
-        noisy = noised(begin, torch.full((len(begin),), guidance.start), random)
-        clean = reversed_process(network, noisy, levels(steps, guidance.start), corrected=fused)
-    return scan.applied(clean[:, 0].numpy() * np.float32(HU_A_UNIT) - scan.images)
+        noise = noised(torch.zeros_like(begin[:1]), torch.full((1,), guidance.start), random)
+        one_by_one = _OneByOne(network)
+        clean = reversed_process(one_by_one, begin + noise, levels(steps, guidance.start), corrected=fused)
+    return np.asarray(clean[:, 0].numpy() * np.float32(HU_A_UNIT) - scan.images, np.float32)
+
+
+class _OneByOne(nn.Module):
+    """A network that sees one image at a time: in a batch it rounds in another way."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.network(images[index : index + 1]) for index in range(len(images))])
 
 
 def _nearness(metal: Mask, *, reach_mm: float, spacing_mm: float) -> Images:

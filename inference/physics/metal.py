@@ -64,6 +64,18 @@ def find_metal(values_hu: NDArray[np.float32], threshold_hu: float) -> NDArray[n
     return metal
 
 
+def without_specks(metal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(slices, rows, columns) bool without the parts connected in three dimensions of fewer than 3 voxels."""
+    kept = np.zeros_like(metal)
+    box = _bounding_box(metal, margin=0)
+    if box is None:
+        return kept
+    labels, _ = label(metal[box], structure=np.ones((3, 3, 3), bool))
+    large = np.bincount(labels[metal[box]]) >= FEWEST_VOXELS
+    kept[box] = large[labels]
+    return kept
+
+
 def _half_height(values: NDArray[np.float32], part: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The part grown to where it falls below the middle between its peak and its surroundings."""
     near = binary_dilation(part, structure=np.ones((1, 3, 3), bool), iterations=2)

@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.errors import SettingsInvalid, SourceRefused
-from inference.model_files import load_network, read_manifest
+from inference.errors import SourceRefused
+from inference.mar_methods import reduction_for, weights_for
+from inference.mar_settings import Settings, read_mar_settings
+from inference.metal_search import metal_by_network, metal_by_threshold
 from inference.pipeline import Card, Outcome
-from inference.settings import number, one_of, read_settings
 from inference.volume import Unit, Volume
 
 NAME = "ct_metal_artifact_reduction"
-METHODS = ("nmar", "li", "prior_net")
-"""The first is the default."""
-WEIGHTS = {"prior_net": "ct_mar_prior"}
-"""Method -> the folder of its weights."""
 INTENDED_USE = "To be read beside the original series; small structures near metal may be altered"
 BATCH_SLICES = 8
-LEAST_THRESHOLD_HU = 1500.0
-LARGEST_METAL_SHARE = 0.2
-"""Share of the field of view above which what was found in a slice cannot be metal."""
 LARGEST_SPACING_RATIO = 1.01
 LEAST_AXIAL_COSINE = 0.85  # a tilted gantry reaches 30 degrees: 0.866
 
 _log = logging.getLogger(__name__)
 
 
-PURPOSES = {
-    "li": "Metal artifacts reduced by linear interpolation of the metal trace in a virtual scan",
-    "nmar": "Metal artifacts reduced by normalized inpainting of the metal trace in a virtual scan (NMAR)",
-    "prior_net": "Metal artifacts reduced by a neural network and by inpainting of the metal trace in a virtual scan "
-    "with the network's image as prior",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """metal_threshold_hu: HU from which a voxel is metal; 0 finds it from bits and numbers."""
-
-    method: str = one_of(*METHODS)
-    metal_threshold_hu: float = number(0.0, low=0, high=30000)
-
-
 def build(settings: Mapping[str, Any]) -> CtMetalArtifactReduction:
-    """The pipeline with these settings; raises SettingsInvalid when one is unknown or out of range."""
-    chosen = read_settings(Settings, settings)
-    if 0 < chosen.metal_threshold_hu < LEAST_THRESHOLD_HU:
-        raise SettingsInvalid(
-            "metal_threshold_hu",
-            f"metal_threshold_hu is 0 (automatic) or {LEAST_THRESHOLD_HU:.0f} to 30000, "
-            f"not {chosen.metal_threshold_hu:g}",
-        )
-    return CtMetalArtifactReduction(chosen)
+    """The pipeline with these settings; raises SettingsInvalid, and WeightsInvalid where weights are not installed."""
+    return CtMetalArtifactReduction(read_mar_settings(settings))
 
 
 class CtMetalArtifactReduction:
@@ -66,40 +35,43 @@ class CtMetalArtifactReduction:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        weights = WEIGHTS.get(settings.method)
-        self._manifest = None if weights is None else read_manifest(weights)
+        self._weights = weights_for(settings)
 
     @property
     def card(self) -> Card:
         """What the pipeline is."""
-        learned = self._manifest
         return Card(
             name=NAME,
-            version="1.1.0",
+            version="1.2.0",
             ordinal=1,
             label="metal artifact reduction",
-            purpose=PURPOSES[self._settings.method],
+            purpose=self._settings.purpose,
             token="MAR",
             modality="CT",
             takes=frozenset({Unit.HU}),
             makes=Unit.HU,
             method=self._settings.method,
-            intended_use=INTENDED_USE if learned is None else learned.intended_use,
-            baseline=learned is None,
+            intended_use=self._weights.intended_use or INTENDED_USE,
+            baseline=not self._weights.sha256,
             # streaks lie within a slice; what is metal is seen in the neighbours as well, and whether a correction
             # stands in the neighbours and theirs, but never across a gap
             slicewise=True,
             context_slices=2,
-            weights_sha256="" if learned is None else learned.sha256,
-            settings=asdict(self._settings),
+            weights_sha256=self._weights.sha256,
+            settings=self._settings.in_force(),
         )
 
     def run(self, source: Volume) -> Outcome:
-        """The series with fewer streaks; raises SourceRefused without metal, gain, or if corrected already."""
+        """The series with fewer streaks; raises SourceRefused without metal, gain, or if corrected already.
+
+        Measurements: slices with metal are changed, passed (judged, and left as they were for they would not gain) or
+        refused (cut by the field of view, or not to be judged, and left as they were); the three make up all of them.
+        """
         _require_uncorrected(source)
         _require_axial(source)
         spacing_mm = _square_spacing(source)
-        metal = self._find_metal(source)
+        notes = self._weights.notes_on(source)
+        metal = self.metal_of(source)
         values, tally = self._correct(source, metal, spacing_mm=spacing_mm)
         _log.info("%s %s: %s", NAME, self._settings.method, "; ".join(tally.notes()) or "all slices with metal changed")
         if not tally.changed:
@@ -115,37 +87,27 @@ class CtMetalArtifactReduction:
             measurements={
                 "metal_volume_ml": float(metal.sum(axis=(1, 2)) @ voxel_ml),
                 "slices_changed": float(len(tally.changed)),
-                "slices_passed": float(len(values) - len(tally.changed)),
+                "slices_passed": float(len(tally.without_gain)),
+                "slices_refused": float(len(tally.cut) + len(tally.unjudged)),
                 "streak_before_hu": float(np.mean([before for before, _ in tally.changed.values()])),
                 "streak_after_hu": float(np.mean([after for _, after in tally.changed.values()])),
             },
-            notes=tally.notes(),
+            notes=notes + tally.notes(),
             unchanged=frozenset(range(len(values))) - frozenset(tally.changed),
         )
 
-    def _find_metal(self, source: Volume) -> NDArray[np.bool_]:
-        from inference.physics.metal import find_metal, metal_threshold_hu
+    def metal_of(self, source: Volume) -> NDArray[np.bool_]:
+        """(slices, rows, columns) True where there is metal; raises SourceRefused where there is none, or too much."""
+        if self._weights.mask is not None:
+            return metal_by_network(source, self._weights.mask)
+        return metal_by_threshold(source, self._settings.metal_threshold_hu)
 
-        threshold = self._settings.metal_threshold_hu or metal_threshold_hu(
-            source.values, bits_stored=source.acquisition.bits_stored
-        )
-        # in an uneven or tilted stack the next slice's voxel is no neighbour: each slice is looked at alone
-        parts = [source.values] if source.geometry.is_even else [cut[None] for cut in source.values]
-        metal = np.concatenate([find_metal(part, threshold) for part in parts])
-        if source.outside is not None:
-            metal &= ~source.outside
-        if not metal.any():
-            raise SourceRefused(
-                "no-metal", f"no metal was found: nothing reaches {threshold:.0f} HU; read the original"
-            )
-        rows, columns = metal.shape[1:]
-        share = float(metal.sum(axis=(1, 2)).max()) / (np.pi / 4 * max(rows, columns) ** 2)
-        if share > LARGEST_METAL_SHARE:
-            raise SourceRefused(
-                "implausible-metal",
-                f"{share:.0%} of a slice is above {threshold:.0f} HU, too much for metal; check the rescale slope",
-            )
-        return metal
+    def reduced(
+        self, images_hu: NDArray[np.float32], metal: NDArray[np.bool_], *, spacing_mm: float, body_part_examined: str
+    ) -> NDArray[np.float32]:
+        """(slices, rows, columns) HU by the method that is set, without the gate; the metal is not put back."""
+        reduce = reduction_for(self._settings, self._weights.method, body_part_examined=body_part_examined)
+        return reduce(images_hu, metal, spacing_mm=spacing_mm)
 
     def _correct(
         self, source: Volume, metal: NDArray[np.bool_], *, spacing_mm: float
@@ -153,7 +115,7 @@ class CtMetalArtifactReduction:
         from inference.physics.metal import touches
         from inference.physics.metal_artifact_reduction import seen_circle, streak_hu
 
-        reduce = self._reduction()
+        body_part = source.acquisition.body_part_examined
         values = source.values.copy()
         tally = _Tally()
         seen = seen_circle((values.shape[1], values.shape[2]))
@@ -165,7 +127,10 @@ class CtMetalArtifactReduction:
         judged: dict[int, tuple[float, float]] = {}
         for start in range(0, len(waiting), BATCH_SLICES):
             chosen = waiting[start : start + BATCH_SLICES]
-            corrected = np.clip(reduce(source.values[chosen], metal[chosen], spacing_mm=spacing_mm), lowest, highest)
+            made = self.reduced(
+                source.values[chosen], metal[chosen], spacing_mm=spacing_mm, body_part_examined=body_part
+            )
+            corrected = np.clip(made, lowest, highest)
             for index, result in zip((int(index) for index in chosen), corrected, strict=True):
                 kept = metal[index] if source.outside is None else metal[index] | source.outside[index]
                 result[kept] = source.values[index][kept]
@@ -183,17 +148,6 @@ class CtMetalArtifactReduction:
                 tally.without_gain.append(index)
                 values[index] = source.values[index]
         return values, tally
-
-    def _reduction(self) -> Callable[..., NDArray[np.float32]]:
-        """(slices, rows, columns) HU, metal, spacing_mm -> HU, by the method that is set."""
-        from inference.physics import metal_artifact_reduction as classical
-
-        if self._manifest is not None:
-            from inference.networks.prior import reduce_by_network
-
-            network = load_network(self._manifest.name)
-            return partial(reduce_by_network, network=network, bf16=self._manifest.bf16)
-        return {"li": classical.reduce_by_interpolation, "nmar": classical.reduce_by_prior}[self._settings.method]
 
 
 def _stands(judged: Mapping[int, tuple[float, float]], index: int, *, neighbours: bool) -> bool:

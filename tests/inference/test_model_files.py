@@ -3,114 +3,102 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from inference import model_files
-from inference.errors import WeightsInvalid
-from inference.model_files import REQUIRED, load_network, read_manifest
+from inference.errors import WeightsInvalid, WeightsMissing
+from inference.model_files import REQUIRED, joint_sha256, load_network, read_manifest
 from inference.networks.unet import UNet
-
-HYPER_PARAMETERS = {"channels_in": 2, "channels_out": 1, "widths": [8, 16]}
+from tests.builders_weights import write_weights
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package folder with the weights "small" in it."""
-    monkeypatch.setattr(model_files, "files", lambda package: tmp_path)
-    load_network.cache_clear()
-    (tmp_path / "weights" / "small").mkdir(parents=True)
-    write(tmp_path)
-    yield tmp_path
-    load_network.cache_clear()
+def root(tmp_path: Path) -> str:
+    """A site's folder with the weights "small" in it."""
+    write_weights(tmp_path, "small")
+    return str(tmp_path)
 
 
-def write(root: Path, **changed: Any) -> None:
-    folder = root / "weights" / "small"
-    torch.manual_seed(1)
-    save_file(UNet(2, 1, (8, 16)).state_dict(), folder / "model.safetensors")
-    facts: dict[str, Any] = {
-        "schema": 1,
-        "architecture": "unet",
-        "input": ["noisy slice, 1000 HU", "level"],
-        "output_unit": "HU",
-        "bf16": False,
-        "training": "phantoms",
-        "licence": "none needed",
-        "intended_use": "tests",
-        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
-    } | changed
-    lines = [
-        f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for key, value in facts.items()
-    ]
-    tables = ["[hyper_parameters]", *(f"{key} = {value}" for key, value in HYPER_PARAMETERS.items())]
-    tables += ["[metrics]", "psnr_db = 40.5", "[in_distribution]", "pixel_spacing_mm = [0.6, 1.2]"]
-    (folder / "manifest.toml").write_text("\n".join([*lines, *tables]), encoding="utf-8")
-
-
-def test_a_manifest_is_read_and_its_network_built(root: Path) -> None:
-    manifest = read_manifest("small")
+def test_a_manifest_is_read_and_its_network_built(root: str) -> None:
+    manifest = read_manifest("small", root)
     assert manifest.architecture == "unet" and manifest.in_distribution == {"pixel_spacing_mm": (0.6, 1.2)}
-    network = load_network("small")
+    network = load_network(manifest)
     assert not network.training and not any(value.requires_grad for value in network.parameters())
     torch.manual_seed(1)
     for name, value in UNet(2, 1, (8, 16)).state_dict().items():
         assert torch.equal(value, network.state_dict()[name])
 
 
-def test_weights_that_were_changed_stop_the_start(root: Path) -> None:
-    file = root / "weights" / "small" / "model.safetensors"
+def test_weights_of_the_site_come_before_those_that_are_shipped_and_these_where_it_has_none(root: str) -> None:
+    shipped = read_manifest("ct_mar_prior")
+    assert read_manifest("ct_mar_prior", root).sha256 == shipped.sha256
+    write_weights(Path(root), "ct_mar_prior", channels_in=4)
+    assert read_manifest("ct_mar_prior", root).sha256 != shipped.sha256
+    assert read_manifest("ct_mar_prior") == shipped
+
+
+@pytest.mark.parametrize("folder", ["", "/no/such/folder"])
+def test_weights_that_nobody_has_are_missing_by_name(folder: str) -> None:
+    with pytest.raises(WeightsMissing, match="'no_such' are not installed"):
+        read_manifest("no_such", folder)
+
+
+def test_weights_that_were_changed_stop_the_start(root: str) -> None:
+    file = Path(root, "small", "model.safetensors")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(WeightsInvalid, match="not those that their manifest names"):
-        read_manifest("small")
+        read_manifest("small", root)
+
+
+def test_weights_that_were_exchanged_with_their_manifest_after_the_start_are_not_used_under_the_old_hash(
+    root: str,
+) -> None:
+    manifest = read_manifest("small", root)
+    write_weights(Path(root), "small", seed=2)
+    with pytest.raises(WeightsInvalid, match="changed since the start"):
+        load_network(manifest)
+    assert load_network(read_manifest("small", root))
+
+
+def test_a_manifest_without_its_tensors_stops_the_start(root: str) -> None:
+    Path(root, "small", "model.safetensors").unlink()
+    with pytest.raises(WeightsInvalid, match=r"not whole: model\.safetensors"):
+        read_manifest("small", root)
 
 
 @pytest.mark.parametrize("key", REQUIRED)
-def test_a_manifest_that_leaves_something_out_stops_the_start(root: Path, key: str) -> None:
-    file = root / "weights" / "small" / "manifest.toml"
+def test_a_manifest_that_leaves_something_out_stops_the_start(root: str, key: str) -> None:
+    file = Path(root, "small", "manifest.toml")
     file.write_text(file.read_text().replace(f"{key} =", f"other_{key} =").replace(f"[{key}]", f"[other_{key}]"))
     with pytest.raises(WeightsInvalid, match=key):
-        read_manifest("small")
+        read_manifest("small", root)
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
-    [({"schema": 2}, "schema 2"), ({"architecture": "transformer"}, "transformer")],
+    ("key", "value", "words"),
+    [("schema", 2, "schema 2"), ("architecture", "transformer", "transformer")],
 )
-def test_an_unknown_schema_or_architecture_stops_the_start(root: Path, changed: dict[str, Any], words: str) -> None:
-    write(root, **changed)
+def test_an_unknown_schema_or_architecture_stops_the_start(root: str, key: str, value: object, words: str) -> None:
+    write_weights(Path(root), "small", **{key: value})
     with pytest.raises(WeightsInvalid, match=words):
-        load_network("small")
+        load_network(read_manifest("small", root))
 
 
-def test_tensors_that_do_not_fit_the_network_stop_the_start(root: Path) -> None:
-    file = root / "weights" / "small" / "manifest.toml"
+def test_tensors_that_do_not_fit_the_network_stop_the_start(root: str) -> None:
+    file = Path(root, "small", "manifest.toml")
     file.write_text(file.read_text().replace("[8, 16]", "[16, 16]"))
     with pytest.raises(WeightsInvalid, match="do not fit"):
-        load_network("small")
+        load_network(read_manifest("small", root))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "manifest.toml"])
-def test_a_missing_file_is_named(root: Path, name: str) -> None:
-    (root / "weights" / "small" / name).unlink()
-    with pytest.raises(WeightsInvalid, match=name):
-        read_manifest("small")
-
-
-def test_a_manifest_that_is_no_toml_is_named(root: Path) -> None:
-    (root / "weights" / "small" / "manifest.toml").write_text("schema = ")
-    with pytest.raises(WeightsInvalid, match="cannot be read"):
-        read_manifest("small")
-
-
-def test_every_network_that_can_be_named_exists() -> None:
-    from inference.networks.table import NETWORKS
-
-    assert NETWORKS["unet"] is UNet
+def test_several_weights_are_told_by_one_hash_whatever_their_order(root: str) -> None:
+    small = read_manifest("small", root)
+    other = replace(small, name="other", sha256="ab" * 32)
+    assert joint_sha256([]) == "" and joint_sha256([small]) == small.sha256
+    lines = f"other {other.sha256}\nsmall {small.sha256}\n"
+    assert joint_sha256([small, other]) == joint_sha256([other, small]) == hashlib.sha256(lines.encode()).hexdigest()

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 import pytest
 
 from inference.errors import SettingsInvalid
-from inference.settings import number, one_of, read_settings
+from inference.settings import number, one_of, read_settings, text, whole_number
 
 
 @dataclass(frozen=True)
 class Example:
     method: str = one_of("fast", "slow")
     strength: float = number(0.5, low=0.0, high=1.0)
+    steps: int = whole_number(20, low=20, high=50)
+    folder: str = text()
 
 
 def test_what_is_not_given_keeps_its_default() -> None:
-    assert read_settings(Example, {}) == Example("fast", 0.5)
-    assert read_settings(Example, {"method": "slow"}) == Example("slow", 0.5)
+    assert read_settings(Example, {}) == Example("fast", 0.5, 20, "")
+    assert read_settings(Example, {"method": "slow"}) == Example("slow", 0.5, 20, "")
+    assert read_settings(Example, {"steps": 50, "folder": "/here"}) == Example("fast", 0.5, 50, "/here")
 
 
 def test_a_whole_number_and_both_ends_of_the_range_are_taken() -> None:
@@ -34,6 +37,10 @@ def test_a_whole_number_and_both_ends_of_the_range_are_taken() -> None:
         ({"strength": float("nan")}, "strength"),
         ({"strength": True}, "strength"),
         ({"strength": "0.5"}, "strength"),
+        ({"steps": 51}, "steps"),
+        ({"steps": 20.5}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"folder": 7}, "folder"),
         ({"method": "other"}, "method"),
         ({"method": 1}, "method"),
         ({"method": ["fast"]}, "method"),

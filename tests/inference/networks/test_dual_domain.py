@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from inference.networks.diffusion import CHANNELS
@@ -49,6 +51,23 @@ def test_the_same_seed_gives_the_same_bytes_and_another_hardly_differs() -> None
     first, again, other = reduced(1), reduced(1), reduced(2)
     assert np.array_equal(first, again)
     assert 0 < np.abs(first - other).mean() < 20
+
+
+def test_a_slice_does_not_depend_on_those_beside_it_bit_for_bit() -> None:
+    _, spoiled, metal = hips()
+    other = spoiled[:, ::-1] + 20
+    torch.manual_seed(3)
+    network = UNet(CHANNELS, 1, (8, 16)).eval()
+    torch.nn.init.normal_(network.leave.weight, std=0.05)
+
+    def made(slices: Images, metal: NDArray[np.bool_], *, bf16: bool) -> Images:
+        facts: dict[str, Any] = {"spacing_mm": SPACING_MM, "steps": 4, "guidance": ANATOMY["hip"], "seed": 1}
+        return reduce_by_diffusion(slices, metal, network=network, bf16=bf16, **facts)
+
+    for bf16 in (False, True):
+        alone = made(spoiled, metal, bf16=bf16)[0]
+        both = made(np.concatenate([other, spoiled]), np.concatenate([metal[:, ::-1], metal]), bf16=bf16)
+        assert np.array_equal(both[1], alone) and not np.array_equal(both[0], alone)
 
 
 @pytest.mark.parametrize(

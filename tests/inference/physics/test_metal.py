@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.physics.metal import find_metal, metal_threshold_hu, touches
+from inference.physics.metal import find_metal, metal_threshold_hu, touches, without_specks
 
 
 def body(slices: int = 4, size: int = 64) -> NDArray[np.float32]:
@@ -83,3 +83,13 @@ def test_metal_beside_what_was_not_seen_touches_it() -> None:
     unseen[:, :3] = True
     metal[0, 10, 3] = metal[1, 10, 5] = metal[2, 0, 10] = True
     assert touches(metal, unseen).tolist() == [True, False, True, False]
+
+
+def test_specks_are_parts_of_fewer_than_three_voxels_in_three_dimensions() -> None:
+    metal = np.zeros((3, 8, 8), bool)
+    metal[0, 1, 1:3] = True  # two, and a third over a corner in the next slice
+    metal[1, 2, 3] = True
+    speck = metal.copy()
+    speck[2, 6, 6:8] = True
+    assert np.array_equal(without_specks(speck), metal)
+    assert not without_specks(metal[:1]).any() and not without_specks(np.zeros_like(metal)).any()
