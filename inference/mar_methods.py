@@ -105,8 +105,9 @@ def _manifest(name: str, settings: Settings) -> Manifest:
         manifest = read_manifest(name, settings.weights_folder)
     except WeightsMissing as fault:
         raise WeightsMissing(
-            f"{fault}; make them with python -m inference.training.{RECIPES[name]}, write their manifest.toml, and put "
-            f"both files into a folder {name} inside the one that weights_folder names, or choose another setting"
+            f"{fault}; make them with python -m inference.training.{RECIPES[name]}, say in the manifest.toml that it "
+            "writes what is not said yet, and put this and model.safetensors into a folder "
+            f"{name} inside the one that weights_folder names, or choose another setting"
         ) from fault
     channels = manifest.hyper_parameters.get("channels_in"), manifest.hyper_parameters.get("channels_out")
     if channels != (CHANNELS[name], 1):

@@ -17,10 +17,12 @@ from inference.networks.diffusion import CHANNELS, HIGHEST_LEVEL, LOWEST_LEVEL, 
 from inference.networks.unet import UNet
 from inference.training.crops import Crops
 from inference.training.loop import Batch, train
+from inference.training.manifest_draft import Recipe
 from inference.training.mar_objectives import Objective
-from inference.training.options import begin, recipe_parser, tell_end
+from inference.training.options import begin, end, recipe_parser, words_of
 
 WIDTHS = (32, 64, 96, 128, 128)
+GIVEN = ("noisy slice, scaled as inference.networks.diffusion says", "a quarter of the log of the noise in 1000 HU")
 HELD_OUT_LEVELS = (0.03, 0.1, 0.3)
 MEAN_LOG_LEVEL, SPREAD_LOG_LEVEL = -2.3, 1.2
 """Of the levels drawn in training: half of them lie between 45 and 225 HU, where a correction begins and ends."""
@@ -85,7 +87,14 @@ def main() -> None:
         held_out=held_out_figures(NoisyCrops(held, chosen.seed + 1), chosen.device),
         folder=chosen.folder,
     )
-    tell_end(chosen, done=done)
+    recipe = Recipe(
+        "unet",
+        {"channels_in": CHANNELS, "channels_out": 1, "widths": WIDTHS, "residual": True},
+        GIVEN,
+        "1000 HU, scaled as inference.networks.diffusion says",
+        words_of(chosen, "clean_slices"),
+    )
+    end(chosen, recipe, done=done)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,18 @@ from inference.networks.prior import CHANNELS, answer
 from inference.networks.unet import UNet
 from inference.training.crops import Crops
 from inference.training.loop import train
+from inference.training.manifest_draft import Recipe
 from inference.training.mar_objectives import OBJECTIVES, WithFaintLesions, second_less_first
-from inference.training.options import begin, recipe_parser, tell_end
+from inference.training.options import begin, end, recipe_parser, words_of
 
 WIDTHS = (32, 64, 96, 128, 128)
 HELD_OUT_BATCHES = 6
+GIVEN = (
+    "spoiled slice, 1000 HU, cut off at -1024 and 3071 HU",
+    "the same after linear interpolation (li)",
+    "the same after normalized inpainting (nmar)",
+    "metal found by threshold, 0 or 1",
+)
 
 
 def held_out_figures(crops: Crops, device: str) -> Callable[[nn.Module], dict[str, float]]:
@@ -70,7 +77,14 @@ def main() -> None:
         held_out=held_out_figures(held, chosen.device),
         folder=chosen.folder,
     )
-    tell_end(chosen, done=done)
+    recipe = Recipe(
+        "unet",
+        {"channels_in": CHANNELS, "channels_out": 1, "widths": WIDTHS},
+        GIVEN,
+        "1000 HU, added to nmar",
+        words_of(chosen, "mar_prior") + (", begun with other weights" if chosen.begin else ""),
+    )
+    end(chosen, recipe, done=done)
 
 
 if __name__ == "__main__":

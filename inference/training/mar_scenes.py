@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from inference.physics.ramp_filter import WINDOWS
 from inference.physics.spectra import METALS, ct_tables
 from inference.training.faint_lesions import faint_lesions
 from inference.training.implants import random_implant
+from inference.training.manifest_draft import RANGES_FILE
 
 Images = NDArray[np.float32]
 
@@ -36,6 +39,8 @@ WITH_LESIONS = 4
 FOUND, TRUE_SHARE = range(2)
 SIXTEEN_BITS = 0.3
 """Share of the protocols whose numbers do not end at 3071 HU."""
+SCALES = (0.85, 1.15)
+"""How much smaller and larger than they are the subjects' pixels are taken to be."""
 ARC = 0.5
 """Share of the protocols with an arc detector."""
 
@@ -73,7 +78,7 @@ def random_protocol(random: np.random.Generator) -> CtProtocol:
 def make_shard(slices: NDArray[np.int16], *, spacing_mm: float, seed: int, scenes: int) -> Shard:
     """Scenes in random slices of (slices, size, size) int16 HU; slices are mirrored and their scale varied a little."""
     random = np.random.default_rng(seed)
-    spacing_mm *= float(random.uniform(0.85, 1.15))
+    spacing_mm *= float(random.uniform(*SCALES))
     protocol, metal = random_protocol(random), str(random.choice(METALS))
     pairs: list[Images] = []
     found: list[NDArray[np.bool_]] = []
@@ -142,19 +147,34 @@ def main() -> None:
     facts = json.loads(chosen.slices.with_suffix(".json").read_text(encoding="utf-8"))
     archive = np.load(chosen.slices)
     held = {subject: archive[subject] for subject in chosen.subjects}
+    _write_ranges(chosen.scenes / RANGES_FILE, [_spacing_mm(facts, subject) for subject in chosen.subjects])
     begun, made = time.monotonic(), 0
     for number in range(chosen.seed, chosen.seed + chosen.shards):
         target = chosen.scenes / f"{number:05d}.images.npy"
         if target.exists():
             continue
         subject = chosen.subjects[number % len(chosen.subjects)]
-        spacing_mm = float(facts[subject]["slices"][0]["ps"][0])
-        shard = make_shard(held[subject], spacing_mm=spacing_mm, seed=number, scenes=SCENES_A_SHARD)
+        shard = make_shard(held[subject], spacing_mm=_spacing_mm(facts, subject), seed=number, scenes=SCENES_A_SHARD)
         _write(chosen.scenes / f"{number:05d}.masks.npy", shard.masks)
         _write(target, shard.images)
         made += 1
         left = (time.monotonic() - begun) / made * (chosen.seed + chosen.shards - 1 - number)
         print(f"shard {number}: {len(shard.images)} scenes of {subject}; {left / 60:.0f} min left", flush=True)
+
+
+def _spacing_mm(facts: Mapping[str, Any], subject: str) -> float:
+    return float(facts[subject]["slices"][0]["ps"][0])
+
+
+def _write_ranges(path: Path, spacings_mm: Sequence[float]) -> None:
+    """What the scenes cover, for the manifest of weights that are trained on them."""
+    low, high = SCALES
+    voltages = sorted(ct_tables().spectra)
+    ranges = {
+        "pixel_spacing_mm": [round(low * min(spacings_mm), 3), round(high * max(spacings_mm), 3)],
+        "kvp": [voltages[0], voltages[-1]],
+    }
+    path.write_text(json.dumps(ranges), encoding="utf-8")
 
 
 def _write(path: Path, values: NDArray[np.generic]) -> None:

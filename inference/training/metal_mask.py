@@ -17,11 +17,13 @@ from inference.networks.metal_mask import CHANNELS, HALF
 from inference.networks.unet import UNet
 from inference.training.crops import Crops
 from inference.training.loop import train
+from inference.training.manifest_draft import Recipe
 from inference.training.mar_objectives import Objective
-from inference.training.options import begin, recipe_parser, tell_end
+from inference.training.options import begin, end, recipe_parser, words_of
 
 WIDTHS = (16, 32, 48, 64)
 HELD_OUT_BATCHES = 8
+GIVEN = ("slice, 1000 HU, cut off at -1024 and 3071 HU", "slice, 10000 HU, cut off at 0 and 30000 HU")
 
 
 class Overlap(Objective):
@@ -77,7 +79,14 @@ def main() -> None:
         held_out=held_out_figures(held, chosen.device),
         folder=chosen.folder,
     )
-    tell_end(chosen, done=done)
+    recipe = Recipe(
+        "unet",
+        {"channels_in": CHANNELS, "channels_out": 1, "widths": WIDTHS},
+        GIVEN,
+        "logit of metal in a voxel",
+        words_of(chosen, "metal_mask"),
+    )
+    end(chosen, recipe, done=done)
 
 
 if __name__ == "__main__":

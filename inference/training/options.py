@@ -9,6 +9,10 @@ import torch
 
 from inference.training.crops import Crops
 from inference.training.loop import Plan
+from inference.training.manifest_draft import Recipe, write_manifest
+
+NOT_TOLD = ("scenes", "folder", "held_out", "begin", "minutes", "threads", "device")
+"""Options that lead to no other weights, or that name a file of one machine."""
 
 
 def recipe_parser(description: str | None, *, steps: int, batch: int, crop: int) -> argparse.ArgumentParser:
@@ -44,6 +48,14 @@ def begin(chosen: argparse.Namespace) -> tuple[Plan, Crops, Crops]:
     return plan, crops, Crops(chosen.held_out or chosen.scenes, size=chosen.crop, seed=chosen.seed + 1)
 
 
-def tell_end(chosen: argparse.Namespace, *, done: bool) -> None:
-    """The last line of a run."""
+def end(chosen: argparse.Namespace, recipe: Recipe, *, done: bool) -> None:
+    """The manifest of what was made, and the last line of a run."""
+    if done:
+        write_manifest(chosen.folder, recipe, scenes=chosen.scenes)
     print(f"{'done' if done else 'stopped; the same command goes on'}: {chosen.folder}")
+
+
+def words_of(chosen: argparse.Namespace, module: str) -> str:
+    """How to train the same again, for the manifest."""
+    options = (f"{name} {value}" for name, value in sorted(vars(chosen).items()) if name not in NOT_TOLD)
+    return f"inference.training.{module}: {', '.join(options)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inference.model_files import load_network, read_manifest
 from inference.training import mar_prior
 from inference.training.mar_objectives import OBJECTIVES
 
@@ -42,7 +43,10 @@ def test_the_command_trains_towards_the_clean_slice(
     assert last["nmar there, HU"] == pytest.approx(200, abs=3)
     assert last["nmar's lesions lost"] == pytest.approx(0, abs=0.02)
     assert last["held out, HU"] < 0.7 * last["nmar there, HU"]
-    assert (tmp_path / "out" / "model.safetensors").is_file()
+    manifest = read_manifest("out", str(tmp_path))
+    assert f"objective {objective}" in manifest.training and "steps 100" in manifest.training
+    assert str(tmp_path) not in manifest.training
+    load_network(manifest)
 
 
 def test_a_run_can_begin_with_the_weights_of_another(

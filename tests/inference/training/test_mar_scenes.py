@@ -62,6 +62,8 @@ def test_the_command_makes_only_the_shards_that_are_missing(
     words = [str(tmp_path / "slices.npz"), str(tmp_path / "scenes"), "--subjects", "A", "--shards", "2"]
     monkeypatch.setattr(sys, "argv", ["mar_scenes", *words])
     mar_scenes.main()
+    ranges = json.loads((tmp_path / "scenes" / "scenes.json").read_text())
+    assert ranges["pixel_spacing_mm"] == [3.4, 4.6] and ranges["kvp"] == [70, 140]
     (tmp_path / "scenes" / "00002.images.npy").unlink()
     capsys.readouterr()
     mar_scenes.main()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from inference.model_files import load_network, read_manifest
 from inference.training import metal_mask
 from inference.training.metal_mask import dice
 
@@ -40,6 +41,7 @@ def test_the_command_trains_until_the_network_finds_metal_better_than_a_loose_th
     last = json.loads((tmp_path / "out" / "history.json").read_text())[-1]
     assert 0 < last["1 - Dice, threshold"] < 0.3
     assert last["1 - Dice"] < last["1 - Dice, threshold"]
+    load_network(read_manifest("out", str(tmp_path)))
 
 
 def test_dice_counts_what_both_hold() -> None:
