@@ -39,7 +39,7 @@ from inference.mar_methods import SEED, weights_for
 from inference.mar_settings import Settings, read_mar_settings
 from inference.model_files import load_network
 from inference.networks.dual_domain import ANATOMY, diffused
-from inference.networks.prior import OWN_SHARE, network_prior
+from inference.networks.prior import fused_change, network_prior
 from inference.physics.metal_artifact_reduction import PRIOR_ERROR_MM, VirtualScan, prior_image
 from inference.physics.projection import FanBeamProjector, FanGeometry, fan_beam_projector
 from inference.physics.sinogram_inpainting import interpolated, normalised, with_measured_detail
@@ -119,9 +119,9 @@ def prior_net_change(scan: MeasuredScan, *, settings: Settings) -> Image:
     """HU, as inference.networks.prior.reduce_by_network does with a virtual scan."""
     network, bf16 = _network(settings)
     # a measured scan answers all that a virtual one is asked
-    own, _ = network_prior(network, cast(VirtualScan, scan), bf16=bf16)
-    filled = scan.inpainted(prior_image(own, scan.metal, spacing_mm=scan.spacing_mm))
-    return np.asarray(OWN_SHARE * (own - scan.images) + (1 - OWN_SHARE) * filled, np.float32)
+    of = cast(VirtualScan, scan)
+    own, _ = network_prior(network, of, bf16=bf16)
+    return fused_change(of, own)
 
 
 def diffusion_change(scan: MeasuredScan, *, settings: Settings) -> Image:

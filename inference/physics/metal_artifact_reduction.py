@@ -32,7 +32,8 @@ PRIOR_ERROR_MM = 3.5
 STREAK_REACH_PIXELS = 100
 FEWEST_STREAK_PIXELS = 200
 LEAST_STREAK_DROP = 0.03
-"""Share by which streaks must fall for a correction to stand: none of 165 simulated scenes that got worse passed it."""
+"""Share by which streaks must fall for a correction to stand. Of 62 scenes of four subjects by both simulators none
+that stands got worse; of 29 slices with metal drawn in that had left no artifact two stand."""
 
 
 def virtual_fan(size: int) -> FanGeometry:
@@ -144,9 +145,10 @@ def prior_image(images_hu: Images, metal: Mask, *, spacing_mm: float) -> Images:
 
 
 def streak_hu(before_hu: Images, after_hu: Images, metal: Mask) -> tuple[float, float] | None:
-    """Mean step between neighbouring pixels in the soft tissue near the metal of one slice, HU, before and after.
+    """Root mean square step between neighbouring pixels in soft tissue near the metal of a slice, HU, before and after.
 
-    Streaks are steps where there is no anatomy, so what rises has got worse. None where too little tissue is near.
+    Streaks are steps where there is no anatomy, so what rises has got worse; squared, for noise is in every step and
+    streaks make the large ones. None where too little tissue is near.
     """
     smooth = gaussian_filter(after_hu, 2.0)
     body = binary_erosion(smooth > SOFT_TISSUE_HU[0], iterations=3)
@@ -155,7 +157,8 @@ def streak_hu(before_hu: Images, after_hu: Images, metal: Mask) -> tuple[float, 
     if judged.sum() < FEWEST_STREAK_PIXELS:
         return None
     before, after = (
-        float(np.hypot(*np.gradient(np.clip(image, -300, 300)))[judged].mean()) for image in (before_hu, after_hu)
+        float(np.sqrt(np.square(np.gradient(np.clip(image, -300, 300))).sum(axis=0)[judged].mean()))
+        for image in (before_hu, after_hu)
     )
     return before, after
 

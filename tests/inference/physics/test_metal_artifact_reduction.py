@@ -89,6 +89,17 @@ def test_metal_in_a_clean_slice_would_only_gain_streaks() -> None:
     assert measured[1] > measured[0]
 
 
+def test_a_few_strong_streaks_count_although_noise_is_in_every_pixel() -> None:
+    noisy = np.random.default_rng(1).normal(40, 15, (128, 128)).astype(np.float32)
+    metal = np.zeros(noisy.shape, bool)
+    metal[62:66, 62:66] = True
+    streaked = noisy.copy()
+    streaked[20] -= 200
+    measured = streak_hu(streaked, noisy, metal)
+    assert measured is not None
+    assert measured[1] < 0.8 * measured[0]
+
+
 def test_streaks_are_not_judged_where_there_is_no_tissue() -> None:
     air = np.full((64, 64), -1000, np.float32)
     metal = np.zeros((64, 64), bool)
