@@ -88,6 +88,13 @@ def test_each_zone_sees_the_change_that_was_made_in_it() -> None:
     assert figures_of(made.clean, None, made, zones)["rmse_hu"] == 0
 
 
+def test_the_gain_in_the_body_does_not_see_the_air() -> None:
+    made = scene()
+    image = np.where(made.clean > -300, made.clean + 15, made.clean + 500).astype(np.float32)
+    figures = figures_of(image, None, made, zones_of(made, made.metal))
+    assert figures["body_gain_db"] == pytest.approx(20 * np.log10(2), abs=0.01) and figures["gain_db"] < 0
+
+
 def test_a_far_change_is_the_median_beyond_sixty_pixels() -> None:
     clean = np.full((200, 200), 40, np.float32)
     metal = disc((200, 200), x=20, y=20, radius=4)
