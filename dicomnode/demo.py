@@ -53,6 +53,7 @@ ae_title = "PACS"
 host = "127.0.0.1"
 port = {pacs_port}
 [pipelines.ct_metal_artifact_reduction]
+method = "nmar"  # the phantom's pixels are coarser than those that the network of prior_net knows
 also = ["segmentation", "measurement_report", "text_report", "key_images", "banner"]
 """
 RULES_TOML = """

@@ -10,7 +10,7 @@ from typing import Any
 from inference.errors import SettingsInvalid
 from inference.settings import number, one_of, read_settings, text, whole_number
 
-METHODS = ("nmar", "li", "prior_net", "dual_domain_diffusion")
+METHODS = ("prior_net", "nmar", "li", "dual_domain_diffusion")
 """The first is the default, here and below."""
 PRIORS = ("supervised", "ct_artifact_gan", "pix2pix")
 METAL_MASKS = ("threshold", "network")

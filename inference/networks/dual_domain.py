@@ -36,12 +36,14 @@ class Guidance:
 
 ANATOMY: Mapping[str, Guidance] = MappingProxyType(
     {
-        "head": Guidance(start=0.2, reach_mm=12.0, near_share=0.6),
-        "spine": Guidance(start=0.15, reach_mm=10.0, near_share=0.5),
-        "hip": Guidance(start=0.2, reach_mm=20.0, near_share=0.6),
-        "other": Guidance(start=0.15, reach_mm=12.0, near_share=0.5),
+        "head": Guidance(start=0.4, reach_mm=40.0, near_share=1.0),
+        "spine": Guidance(start=0.6, reach_mm=60.0, near_share=1.0),
+        "hip": Guidance(start=0.8, reach_mm=60.0, near_share=1.0),
+        "other": Guidance(start=0.8, reach_mm=60.0, near_share=1.0),
     }
 )
+"""Chosen on four trunks with metal, noise of 100 to 800 HU and reaches of 12 to 150 mm beside each other. In heads and
+spines, which were not measured, small structures lie beside the metal: there the model may change less."""
 _WORDS = MappingProxyType(
     {
         "head": ("HEAD", "SKULL", "JAW", "MANDIBLE", "MAXILLA", "TOOTH", "NECK", "BRAIN", "FACE"),

@@ -14,17 +14,17 @@ from inference.mar_settings import METHODS, PRIORS, Settings, read_mar_settings
 from inference.training.mar_objectives import OBJECTIVES
 
 
-def test_nmar_with_a_threshold_is_the_default() -> None:
+def test_the_networks_prior_with_a_threshold_is_the_default() -> None:
     chosen = read_mar_settings({})
-    assert (chosen.method, chosen.metal_mask, chosen.metal_threshold_hu) == ("nmar", "threshold", 0.0)
-    assert read_mar_settings({"method": "prior_net"}).prior == "supervised"
+    assert (chosen.method, chosen.metal_mask, chosen.metal_threshold_hu) == ("prior_net", "threshold", 0.0)
+    assert chosen.prior == "supervised"
     assert read_mar_settings({"method": "dual_domain_diffusion"}).steps == 20
 
 
 @pytest.mark.parametrize(
     ("given", "key", "words"),
     [
-        ({"prior": "pix2pix"}, "prior", "only with method = \"prior_net\"; here method is 'nmar'"),
+        ({"method": "nmar", "prior": "pix2pix"}, "prior", "only with method = \"prior_net\"; here method is 'nmar'"),
         ({"method": "dual_domain_diffusion", "prior": "supervised"}, "prior", "prior_net"),
         ({"method": "prior_net", "steps": 30}, "steps", "dual_domain_diffusion"),
         ({"metal_mask": "network", "metal_threshold_hu": 2500}, "metal_threshold_hu", 'metal_mask = "threshold"'),
@@ -65,7 +65,8 @@ def test_the_diffusion_takes_twenty_to_fifty_whole_steps(steps: float) -> None:
 
 
 def test_only_settings_that_shape_the_result_are_in_force(tmp_path: Path) -> None:
-    assert Settings().in_force() == {"method": "nmar", "metal_mask": "threshold", "metal_threshold_hu": 0.0}
+    classical = read_mar_settings({"method": "nmar"}).in_force()
+    assert classical == {"method": "nmar", "metal_mask": "threshold", "metal_threshold_hu": 0.0}
     given = {"method": "prior_net", "prior": "pix2pix", "metal_mask": "network"}
     assert read_mar_settings(given | {"weights_folder": str(tmp_path)}).in_force() == given
     diffusion = read_mar_settings({"method": "dual_domain_diffusion", "steps": 25}).in_force()

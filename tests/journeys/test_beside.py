@@ -34,6 +34,7 @@ send_to = ["pacs"]
 """
 BESIDE = """
 [pipelines.ct_metal_artifact_reduction]
+method = "nmar"
 also = ["segmentation", "change_map", "measurement_report", "text_report", "key_images", "banner"]
 """
 SPLIT = """

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from inference.networks.diffusion import CHANNELS
-from inference.networks.dual_domain import ANATOMY, anatomy_of, reduce_by_diffusion
+from inference.networks.dual_domain import ANATOMY, Guidance, anatomy_of, reduce_by_diffusion
 from inference.networks.unet import UNet
 from inference.physics.ct_simulation import simulate_metal_ct
 from inference.physics.metal import find_metal
@@ -32,7 +32,7 @@ def hips() -> tuple[Images, Images, NDArray[np.bool_]]:
 def reduced(seed: int, steps: int = 4) -> Images:
     _, spoiled, metal = hips()
     network = UNet(CHANNELS, 1, (8, 16)).eval()  # untrained: a denoiser that shrinks a little
-    guidance = ANATOMY["hip"]
+    guidance = Guidance(start=0.2, reach_mm=20.0, near_share=0.6)  # little: an untrained model leaves the noise
     return reduce_by_diffusion(
         spoiled, metal, spacing_mm=SPACING_MM, network=network, steps=steps, guidance=guidance, seed=seed
     )
