@@ -7,6 +7,7 @@ examples:
   python -m benchmarks.mar DATA
   python -m benchmarks.mar DATA --protocol b --per-kind 2 --methods nmar prior_net prior_net:pix2pix
   python -m benchmarks.mar DATA --protocol a b c --json figures.json --sheet pictures
+  python -m benchmarks.mar DATA --methods prior_net prior_net:pix2pix --weights my_weights
   python -m benchmarks.mar DATA --protocol a --subject C3N-00249 LIDC-IDRI-0314
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from benchmarks.mar.measure import Judged, Row, judged_image_only, judged_published
-from benchmarks.mar.methods import methods_named
+from benchmarks.mar.methods import WEIGHTS_VARIABLE, methods_named
 from benchmarks.mar.published import FEWEST_SLICES, METALS_A_SLICE, published_scenes
 from benchmarks.mar.scenes import KINDS, Scene, held_out, kind_scenes
 from benchmarks.mar.sheet import Strip, real_strips, scene_strip, write_sheet
@@ -36,6 +38,8 @@ PROTOCOLS = ("a", "b", "c")
 def main(arguments: list[str] | None = None) -> None:
     given = _parsed(arguments)
     torch.set_num_threads(given.threads)
+    if given.weights:
+        os.environ[WEIGHTS_VARIABLE] = str(given.weights.resolve())
     methods = methods_named(given.methods)
     rows: list[Row] = []
     costs: list[Cost] = []
@@ -118,6 +122,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
         nargs="+",
         help="rungs, as nmar prior_net:pix2pix nmar:network (default: all whose weights are there)",
     )
+    add("--weights", type=Path, metavar="FOLDER", help="weights folders that come before those that are shipped")
     add("--seed", type=int, default=1, help="seed of scenes and noise (default: %(default)s)")
     add("--threads", type=int, default=2, help="torch threads (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the figures of every scene")

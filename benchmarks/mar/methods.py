@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import cast
@@ -20,6 +21,8 @@ from inference.volume import Acquisition, Geometry, Unit, Volume
 Images = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 BITS = 12
+WEIGHTS_VARIABLE = "MAR_WEIGHTS_FOLDER"
+"""Where the weights of --weights lie; the environment reaches the process that measures the cost as well."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +92,8 @@ def settings_of(method: str) -> dict[str, str | int]:
     """
     rung, *more = method.split(":")
     settings: dict[str, str | int] = {"method": rung}
+    if folder := os.environ.get(WEIGHTS_VARIABLE):
+        settings["weights_folder"] = folder
     for word in more:
         if word.isdecimal():
             settings["steps"] = int(word)

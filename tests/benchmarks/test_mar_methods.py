@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.mar.methods import methods_named, settings_of, ungated
+from benchmarks.mar.methods import WEIGHTS_VARIABLE, methods_named, settings_of, ungated
 from benchmarks.mar.published import MeasuredScan, change_of, diffusion_change, measured, published_fan, ten_metals
 from benchmarks.mar.scenes import Scene, disc
 from inference.mar_settings import METHODS, Settings
@@ -32,6 +32,16 @@ SIZE = 64
 )
 def test_a_name_is_a_rung_with_its_prior_its_mask_or_its_steps(name: str, settings: dict[str, object]) -> None:
     assert settings_of(name) == settings
+
+
+def test_weights_of_ones_own_come_before_those_that_are_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    with pytest.raises(SystemExit, match="ct_mar_prior_pix2pix"):
+        methods_named(["prior_net:pix2pix"])
+    write_weights(tmp_path, "ct_mar_prior_pix2pix", channels_in=4)
+    assert methods_named(["prior_net:pix2pix"]) == ("prior_net:pix2pix",)
 
 
 @pytest.mark.parametrize("name", ["best", "nmar:pix2pix", "nmar:better", "dual_domain_diffusion:5"])
