@@ -172,8 +172,9 @@ def _objects() -> str:
 ### 4.1 Derived images
 
 Single-frame CT, PET and MR images of the source's study and frame of reference, one for each source image or frame,
-as a new series. The same work on the same sources gives the same UIDs and the same bytes. `dicomnode verify` asks
-these rules of any folder.
+as a new series. The same work on the same sources gives the same UIDs, and the same bytes on the same kind of
+processor with the same number of threads: a network's sums round differently on others, by 1 HU in a few voxels.
+`dicomnode verify` asks these rules of any folder.
 
 {table(("pipeline", "of", "makes", "ImageType token", "SyntheticData", "what"), rows)}
 As input, single-frame and Enhanced or Legacy Converted multi-frame CT, PET and MR are understood; dynamic and gated

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import nn
 
 from inference.networks.diffusion import levels, noised, reversed_process
-from inference.networks.prior import HU_A_UNIT, coded
+from inference.networks.prior import HIGHEST_HU, HU_A_UNIT, LOWEST_HU, coded
 from inference.physics.metal_artifact_reduction import VirtualScan
 
 Images = NDArray[np.float32]
@@ -87,12 +87,15 @@ def diffused(
     alone: its result does not depend on the slices beside it, and slices alike become alike.
     """
     near = _nearness(scan.metal, reach_mm=guidance.reach_mm, spacing_mm=scan.spacing_mm)
+    beyond_hu = np.zeros_like(scan.images)  # what is measured above and below the numbers that the model knows
 
     def fused(clean: torch.Tensor, level: float) -> torch.Tensor:
         model_hu = clean[:, 0].numpy() * np.float32(HU_A_UNIT)
         measured_hu = scan.images + scan.inpainted(model_hu)
+        within_hu = np.clip(measured_hu, LOWEST_HU, HIGHEST_HU)
+        np.subtract(measured_hu, within_hu, out=beyond_hu)
         weight = near * np.float32(guidance.near_share * (1 - level / guidance.start))
-        return torch.from_numpy(coded(measured_hu + weight * (model_hu - measured_hu)))[:, None]
+        return torch.from_numpy(coded(within_hu + weight * (model_hu - within_hu)))[:, None]
 
     random = torch.Generator().manual_seed(seed)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -100,7 +103,7 @@ def diffused(
         noise = noised(torch.zeros_like(begin[:1]), torch.full((1,), guidance.start), random)
         one_by_one = _OneByOne(network)
         clean = reversed_process(one_by_one, begin + noise, levels(steps, guidance.start), corrected=fused)
-    return np.asarray(clean[:, 0].numpy() * np.float32(HU_A_UNIT) - scan.images, np.float32)
+    return np.asarray(clean[:, 0].numpy() * np.float32(HU_A_UNIT) + beyond_hu - scan.images, np.float32)
 
 
 class _OneByOne(nn.Module):

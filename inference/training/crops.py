@@ -32,21 +32,30 @@ class Crops:
 
     def batch(self, number: int, scenes: int) -> Batch:
         """given (scenes, 4, size, size), true and counted (scenes, 1, size, size); images in 1000 HU."""
+        self._look_again(number)
         return self._batch(number, scenes, _correction)
 
     def paired_batch(self, number: int, scenes: int) -> Batch:
         """As `batch`, of half as many places: first all without faint lesions, then the same crops with them."""
+        if scenes < 2 or scenes % 2:
+            raise ValueError(f"a batch of pairs holds 2, 4, 6 ... crops, not {scenes}")
+        self._look_again(number)
+        if any(images.shape[1] <= WITH_LESIONS for images, _ in self._shards):
+            raise ValueError(f"{self._folder} holds scenes without faint lesions; make scenes in a new folder")
         plain, with_lesions = (self._batch(number, scenes // 2, made_of) for made_of in (_correction, _with_lesions))
         given, true, counted = (torch.cat(parts) for parts in zip(plain, with_lesions, strict=True))
         return given, true, counted
 
     def metal_batch(self, number: int, scenes: int) -> Batch:
         """given (scenes, 2, size, size) as inference.networks.metal_mask sees slices, the true share of metal, ones."""
+        self._look_again(number)
         return self._batch(number, scenes, _segmentation)
 
-    def _batch(self, number: int, scenes: int, made_of: Callable[..., Parts]) -> Batch:
+    def _look_again(self, number: int) -> None:
         if not self._shards or number % LOOK_AGAIN_AFTER == 0:
             self._shards = _shards(self._folder)
+
+    def _batch(self, number: int, scenes: int, made_of: Callable[..., Parts]) -> Batch:
         random = np.random.default_rng((self._seed, number))
         parts = [self._crop(random, made_of) for _ in range(scenes)]
         given, true, counted = (torch.from_numpy(np.stack([part[index] for part in parts])) for index in range(3))

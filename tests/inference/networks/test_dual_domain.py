@@ -47,6 +47,17 @@ def test_even_an_untrained_model_is_led_by_the_sinogram_to_half_of_the_error() -
     assert error(reduced(1)) < error(spoiled) / 2
 
 
+def test_what_lies_beyond_twelve_bits_and_is_no_metal_stays() -> None:
+    _, spoiled, metal = hips()
+    dense = spoiled.copy()
+    dense[:, 70:74, 46:50] = 3600
+    network = UNet(CHANNELS, 1, (8, 16)).eval()
+    measured_only = Guidance(start=0.2, reach_mm=20.0, near_share=0.0)
+    facts: dict[str, Any] = {"spacing_mm": SPACING_MM, "steps": 4, "guidance": measured_only, "seed": 1}
+    made = reduce_by_diffusion(dense, metal & (dense != 3600), network=network, **facts)
+    assert made[:, 71:73, 47:49].min() > 3100
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_hardly_differs() -> None:
     first, again, other = reduced(1), reduced(1), reduced(2)
     assert np.array_equal(first, again)

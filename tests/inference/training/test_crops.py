@@ -51,6 +51,14 @@ def test_a_paired_batch_holds_the_same_crops_without_and_with_lesions(tmp_path: 
     assert torch.allclose(given[3:, :3] - given[:3, :3], torch.tensor(0.02))
 
 
+def test_pairs_need_scenes_with_lesions_and_an_even_number_of_crops(tmp_path: Path) -> None:
+    shard(tmp_path, 1, 0)
+    with pytest.raises(ValueError, match="without faint lesions"):
+        Crops(tmp_path, size=32, seed=1).paired_batch(1, 2)
+    with pytest.raises(ValueError, match="not 3"):
+        Crops(tmp_path, size=32, seed=1).paired_batch(1, 3)
+
+
 def test_shards_that_come_later_are_seen(tmp_path: Path) -> None:
     shard(tmp_path, 1, 100)
     crops = Crops(tmp_path, size=32, seed=1)
