@@ -1,4 +1,4 @@
-"""Holds a series against the ranges that a network's training has seen: taken, taken with a note, or refused."""
+"""Holds a series against the ranges that a network is known to serve: taken, taken with a note, or refused."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def notes_on_distribution(manifest: Manifest, facts: Mapping[str, float | None],
     notes = []
     for name, (low, high) in manifest.in_distribution.items():
         value = facts.get(name)
-        trained = f"{low:g} to {high:g}, which the weights {manifest.name} were trained on"
-        if value is None or not math.isfinite(value):
-            notes.append(f"{name} of this series is not known, so it could not be held against {trained}")
+        served = f"{low:g} to {high:g}, which the weights {manifest.name} are known to serve"
+        if value is None or not math.isfinite(value) or value <= 0:  # some headers say nought for it
+            notes.append(f"{name} of this series is not known, so it could not be held against {served}")
             continue
         outside = max(low - value, value - high)
         if outside > FLAGGED_SHARE * (high - low):
             raise SourceRefused(
                 "out-of-distribution",
-                f"{name} is {value:g} as the network sees it, too far outside of {trained}; {instead} for such series",
+                f"{name} is {value:g} as the network sees it, too far outside of {served}; {instead} for such series",
             )
         if outside > 0:
-            notes.append(f"{name} is {value:g} as the network sees it, a little outside of {trained}")
+            notes.append(f"{name} is {value:g} as the network sees it, a little outside of {served}")
     return tuple(notes)

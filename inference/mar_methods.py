@@ -55,20 +55,23 @@ class MarWeights:
         said = (manifest.intended_use for manifest in (self.method, self.mask) if manifest is not None)
         return "; ".join(dict.fromkeys(said))
 
-    def notes_on(self, source: Volume) -> tuple[str, ...]:
-        """What to know of a series that lies at the border of the training; raises SourceRefused beyond it."""
+    def notes_on_mask(self, source: Volume) -> tuple[str, ...]:
+        """What to know of a series at the border of what the mask's weights serve; raises SourceRefused beyond it."""
+        if self.mask is None:
+            return ()
+        return notes_on_distribution(self.mask, facts_of(source), instead='use metal_mask = "threshold"')
+
+    def notes_on_method(self, source: Volume) -> tuple[str, ...]:
+        """The same of the method's weights."""
         from inference.physics.metal_artifact_reduction import LARGEST_GRID
 
+        if self.method is None:
+            return ()
         facts = facts_of(source)
-        notes: tuple[str, ...] = ()
-        if self.mask is not None:
-            notes += notes_on_distribution(self.mask, facts, instead='use metal_mask = "threshold"')
-        if self.method is not None:
-            # what a rung is given lies on the grid of the virtual scan
-            coarser = math.ceil(max(source.values.shape[1:]) / LARGEST_GRID)
-            seen = facts | {"pixel_spacing_mm": (facts["pixel_spacing_mm"] or math.nan) * coarser}
-            notes += notes_on_distribution(self.method, seen, instead='use method = "nmar"')
-        return notes
+        # what a rung is given lies on the grid of the virtual scan
+        coarser = math.ceil(max(source.values.shape[1:]) / LARGEST_GRID)
+        seen = facts | {"pixel_spacing_mm": (facts["pixel_spacing_mm"] or math.nan) * coarser}
+        return notes_on_distribution(self.method, seen, instead='use method = "nmar"')
 
 
 def weights_for(settings: Settings) -> MarWeights:

@@ -70,8 +70,10 @@ class CtMetalArtifactReduction:
         _require_uncorrected(source)
         _require_axial(source)
         spacing_mm = _square_spacing(source)
-        notes = self._weights.notes_on(source)
+        notes = self._weights.notes_on_mask(source)
         metal = self.metal_of(source)
+        # only now: a series without metal is refused as such, whatever the method serves
+        notes += self._weights.notes_on_method(source)
         values, tally = self._correct(source, metal, spacing_mm=spacing_mm)
         _log.info("%s %s: %s", NAME, self._settings.method, "; ".join(tally.notes()) or "all slices with metal changed")
         if not tally.changed:

@@ -28,7 +28,7 @@ def test_within_the_ranges_there_is_nothing_to_say(spacing: float, kvp: float) -
 def test_up_to_a_quarter_of_the_width_outside_is_taken_with_a_note_that_gives_value_and_range(spacing: float) -> None:
     (note,) = notes(spacing, 120.0)
     assert note.startswith(f"pixel_spacing_mm is {spacing:g} as the network sees it, a little outside of 0.6 to 1.2")
-    assert note.endswith("which the weights small were trained on")
+    assert note.endswith("which the weights small are known to serve")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_further_outside_is_refused_with_the_value_the_range_and_what_to_use(
     assert words in str(caught.value) and "use method plain" in str(caught.value) and " to 1" in str(caught.value)
 
 
-@pytest.mark.parametrize("kvp", [None, float("nan")])
+@pytest.mark.parametrize("kvp", [None, float("nan"), 0.0, -1.0])
 def test_what_the_header_does_not_say_is_noted(kvp: float | None) -> None:
     (note,) = notes(0.9, kvp)
     assert note.startswith("kvp of this series is not known")

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from inference.errors import SourceRefused, WeightsInvalid, WeightsMissing
-from inference.mar_methods import CHANNELS, DIFFUSION_WEIGHTS, MASK_WEIGHTS, PRIOR_WEIGHTS, RECIPES, weights_for
+from inference.mar_methods import (
+    CHANNELS,
+    DIFFUSION_WEIGHTS,
+    MASK_WEIGHTS,
+    PRIOR_WEIGHTS,
+    RECIPES,
+    MarWeights,
+    weights_for,
+)
 from inference.mar_settings import PRIORS, Settings
 from inference.networks import diffusion, metal_mask, prior
 from inference.volume import Acquisition, Geometry, Unit, Volume
@@ -23,6 +31,10 @@ def site(folder: Path, *names: str, **changed: Any) -> str:
     for name in names:
         write_weights(folder, name, channels_in=CHANNELS[name], **({"in_distribution": RANGES} | changed))
     return str(folder)
+
+
+def notes_on(weights: MarWeights, source: Volume) -> tuple[str, ...]:
+    return weights.notes_on_mask(source) + weights.notes_on_method(source)
 
 
 def series(spacing_mm: float, kvp: float | None, size: int = 8) -> Volume:
@@ -88,20 +100,20 @@ def test_weights_of_method_and_mask_are_told_by_one_hash(tmp_path: Path) -> None
 def test_a_series_is_held_against_the_training_of_the_method_and_of_the_mask(tmp_path: Path) -> None:
     folder = site(tmp_path, "ct_mar_prior", "ct_metal_mask")
     both = weights_for(Settings(method="prior_net", metal_mask="network", weights_folder=folder))
-    assert both.notes_on(series(0.8, 120)) == ()
-    assert [note.split()[-4] for note in both.notes_on(series(0.5, 120))] == ["ct_metal_mask", "ct_mar_prior"]
-    assert all(note.startswith("kvp of this series is not known") for note in both.notes_on(series(0.8, None)))
+    assert notes_on(both, series(0.8, 120)) == ()
+    assert [note.split()[-5] for note in notes_on(both, series(0.5, 120))] == ["ct_metal_mask", "ct_mar_prior"]
+    assert all(note.startswith("kvp of this series is not known") for note in notes_on(both, series(0.8, None)))
     with pytest.raises(SourceRefused, match='metal_mask = "threshold"'):
-        both.notes_on(series(2.0, 120))
+        notes_on(both, series(2.0, 120))
     method = replace(both, mask=None)
     with pytest.raises(SourceRefused, match='method = "nmar"') as caught:
-        method.notes_on(series(2.0, 120))
+        notes_on(method, series(2.0, 120))
     assert caught.value.reason_code == "out-of-distribution"
-    assert weights_for(Settings(method="nmar")).notes_on(series(2.0, None)) == ()
+    assert notes_on(weights_for(Settings(method="nmar")), series(2.0, None)) == ()
 
 
 def test_pixels_count_as_the_network_is_given_them_on_the_coarser_grid_of_a_large_matrix(tmp_path: Path) -> None:
     weights = weights_for(Settings(method="prior_net", weights_folder=site(tmp_path, "ct_mar_prior")))
-    assert weights.notes_on(series(0.35, 120, size=1024)) == ()
+    assert notes_on(weights, series(0.35, 120, size=1024)) == ()
     with pytest.raises(SourceRefused, match=r"pixel_spacing_mm is 1\.6 as the network sees it"):
-        weights.notes_on(series(0.8, 120, size=1024))
+        notes_on(weights, series(0.8, 120, size=1024))

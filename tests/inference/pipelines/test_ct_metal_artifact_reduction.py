@@ -65,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 CLASSICAL: Mapping[str, Any] = MappingProxyType({"method": "nmar"})
-"""Phantoms are coarser than what the shipped network was trained on."""
+"""Phantoms are coarser than what the shipped network serves."""
 
 
 @lru_cache(maxsize=8)
@@ -345,5 +345,9 @@ def test_a_series_at_the_border_of_the_training_bears_a_note_and_one_beyond_is_r
     fault = refusal(beyond, **settings)
     assert fault.reason_code == "out-of-distribution" and 'use method = "nmar"' in str(fault)
     assert run_pipeline(build_pipeline(NAME, CLASSICAL), beyond).notes == ()
+    no_metal = replace(volume(phantom()[0]), geometry=beyond.geometry)
+    assert refusal(no_metal, **settings).reason_code == "no-metal"
+    network = settings | {"metal_mask": "network"}
+    assert 'use metal_mask = "threshold"' in str(refusal(no_metal, **network))
     unknown = run_pipeline(build_pipeline(NAME, settings), volume(phantom()[1], kvp=None)).notes
     assert len(unknown) == 1 and unknown[0].startswith("kvp of this series is not known")
