@@ -1,8 +1,9 @@
-"""Reads the weights this node ships: a manifest that says what they are, and tensors that are what it says."""
+"""Reads weights, shipped or a site's own: a manifest that says what they are, and tensors that are what it says."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +20,28 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MODEL_FILE, MANIFEST_FILE = "model.safetensors", "manifest.toml"
-REQUIRED = (
-    "architecture",
-    "hyper_parameters",
-    "input",
-    "output_unit",
-    "bf16",
-    "training",
-    "licence",
-    "metrics",
-    "in_distribution",
-    "intended_use",
-    "sha256",
-)
+REQUIRED: Mapping[str, type] = {
+    "architecture": str,
+    "hyper_parameters": dict,
+    "input": list,
+    "output_unit": str,
+    "bf16": bool,
+    "training": str,
+    "licence": str,
+    "metrics": dict,
+    "in_distribution": dict,
+    "intended_use": str,
+    "sha256": str,
+}
+"""What a manifest says, and of which kind it is."""
+UNSAID = "Not said yet"
+"""How the draft of a manifest begins what only a person can say; weights are not taken while it stands there."""
+ARCHITECTURES: Mapping[str, Mapping[str, bool]] = {
+    "unet": {"channels_in": True, "channels_out": True, "widths": True, "residual": False},
+}
+"""Networks that a manifest may name -> their hyper-parameters, and whether each has to be said. They are those of
+inference.networks.table, told here so that a start needs no torch."""
+_KINDS: Mapping[type, str] = {str: "text", dict: "a table", list: "a list", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +49,8 @@ class Manifest:
     """What a manifest.toml says of the weights beside it.
 
     input: the channels in words, with unit and scaling. in_distribution: name -> lowest and highest value that the
-    training has seen. metrics: what was measured on held-out subjects, with range and window in the name.
-    site_folder: where a site's own weights were looked for; empty: only those that are shipped.
+    weights are known to serve. metrics: what was measured on held-out subjects, with range and window in the name.
+    site_folder: the site's folder that these weights were found in; empty for those that are shipped.
     """
 
     name: str
@@ -74,10 +84,10 @@ def read_manifest(name: str, site_folder: str = "") -> Manifest:
     has these weights.
     """
     folder = _folder(name, site_folder)
-    text = _bytes(folder / MANIFEST_FILE, name).decode("utf-8")
+    written = _bytes(folder / MANIFEST_FILE, name)
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
+        content = tomllib.loads(written.decode("utf-8"))
+    except ValueError as fault:  # not UTF-8, or not TOML
         raise WeightsInvalid(f"the manifest of the weights {name!r} cannot be read: {fault}") from fault
     if content.get("schema") != SCHEMA:
         raise WeightsInvalid(
@@ -85,26 +95,29 @@ def read_manifest(name: str, site_folder: str = "") -> Manifest:
         )
     if missing := [key for key in REQUIRED if key not in content]:
         raise WeightsInvalid(f"the manifest of the weights {name!r} does not say: {', '.join(missing)}")
-    actual = _sha256(folder / MODEL_FILE, name)
+    _require_sound(content, name, folder)
+    own = isinstance(folder, Path) and folder == Path(site_folder, name)
+    actual = hashlib.sha256(_bytes(folder / MODEL_FILE, name)).hexdigest()
     if actual != content["sha256"]:
+        remedy = f"if those in {folder} are the right ones, write sha256 in their {MANIFEST_FILE} anew"
         raise WeightsInvalid(
             f"the weights {name!r} are not those that their manifest names (sha256 {actual}, not "
-            f"{content['sha256']}); install the package again"
+            f"{content['sha256']}); {remedy if own else 'install the package again'}"
         )
     return Manifest(
         name=name,
-        architecture=str(content["architecture"]),
-        hyper_parameters=dict(content["hyper_parameters"]),
+        architecture=content["architecture"],
+        hyper_parameters=content["hyper_parameters"],
         input=tuple(content["input"]),
-        output_unit=str(content["output_unit"]),
-        bf16=bool(content["bf16"]),
-        training=str(content["training"]),
-        licence=str(content["licence"]),
-        metrics=dict(content["metrics"]),
+        output_unit=content["output_unit"],
+        bf16=content["bf16"],
+        training=content["training"],
+        licence=content["licence"],
+        metrics=content["metrics"],
         in_distribution={key: (float(low), float(high)) for key, (low, high) in content["in_distribution"].items()},
-        intended_use=str(content["intended_use"]),
+        intended_use=content["intended_use"],
         sha256=actual,
-        site_folder=site_folder,
+        site_folder=site_folder if own else "",
     )
 
 
@@ -118,22 +131,19 @@ def load_network(manifest: Manifest) -> nn.Module:
 
 @lru_cache(maxsize=4)
 def _loaded(name: str, site_folder: str, sha256: str) -> nn.Module:
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     from inference.networks.table import NETWORKS
 
     manifest = read_manifest(name, site_folder)
-    if manifest.architecture not in NETWORKS:
-        raise WeightsInvalid(
-            f"the weights {name!r} are for a network {manifest.architecture!r}; there are {', '.join(NETWORKS)}"
-        )
     content = _bytes(_folder(name, site_folder) / MODEL_FILE, name)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise WeightsInvalid(f"the weights {name!r} were changed since the start; start the node again")
     try:
         network = NETWORKS[manifest.architecture](**manifest.hyper_parameters)
         network.load_state_dict(load(content))
-    except (TypeError, ValueError, RuntimeError) as fault:
+    except (TypeError, ValueError, RuntimeError, SafetensorError) as fault:
         raise WeightsInvalid(
             f"the weights {name!r} do not fit the network that their manifest names: {fault}"
         ) from fault
@@ -143,8 +153,11 @@ def _loaded(name: str, site_folder: str, sha256: str) -> nn.Module:
 def _folder(name: str, site_folder: str) -> Traversable:
     shipped = files("inference").joinpath("weights", name)
     own = Path(site_folder, name)
-    if site_folder and own.is_dir():
-        return own
+    try:
+        if site_folder and own.is_dir():
+            return own
+    except (OSError, ValueError) as fault:
+        raise WeightsInvalid(f"whether there are weights {name!r} in {site_folder} cannot be seen: {fault}") from fault
     if not shipped.is_dir():
         raise WeightsMissing(f"the weights {name!r} are not installed")
     return shipped
@@ -157,5 +170,37 @@ def _bytes(file: Traversable, name: str) -> bytes:
         raise WeightsInvalid(f"the weights {name!r} are not whole: {file.name} cannot be read ({fault})") from fault
 
 
-def _sha256(file: Traversable, name: str) -> str:
-    return hashlib.sha256(_bytes(file, name)).hexdigest()
+def _require_sound(content: Mapping[str, Any], name: str, folder: Traversable) -> None:
+    """Raises WeightsInvalid where a manifest that has all keys holds what cannot be used, or was not finished."""
+
+    def fault(words: str) -> WeightsInvalid:
+        return WeightsInvalid(f"the manifest of the weights {name!r} ({folder / MANIFEST_FILE}) {words}")
+
+    for key, kind in REQUIRED.items():
+        if not isinstance(content[key], kind):
+            raise fault(f"says {key} = {content[key]!r}, which is not {_KINDS[kind]}")
+    if not all(isinstance(words, str) for words in content["input"]):
+        raise fault("has something in input that is not text")
+    for key, value in content["metrics"].items():
+        if not _is_number(value):
+            raise fault(f"says {key} = {value!r} in metrics, which is not a number")
+    for key, ends in content["in_distribution"].items():
+        sound = (
+            isinstance(ends, list) and len(ends) == 2 and all(_is_number(end) and math.isfinite(end) for end in ends)
+        )
+        if not sound or ends[0] > ends[1]:
+            raise fault(f"says {key} = {ends!r} in in_distribution, which is not a lowest and a highest number")
+    for key in ("licence", "intended_use"):
+        if content[key].startswith(UNSAID):
+            raise fault(f"is a draft: write there what {key} is")
+    if content["architecture"] not in ARCHITECTURES:
+        raise fault(f"names a network {content['architecture']!r}; there are {', '.join(ARCHITECTURES)}")
+    known, said = ARCHITECTURES[content["architecture"]], content["hyper_parameters"]
+    if wrong := [key for key in said if key not in known]:
+        raise fault(f"has unknown hyper_parameters: {', '.join(wrong)}; there are {', '.join(known)}")
+    if absent := [key for key, needed in known.items() if needed and key not in said]:
+        raise fault(f"does not say of hyper_parameters: {', '.join(absent)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from inference.model_files import MANIFEST_FILE, UNSAID
 from inference.networks.unet import UNet
 
 WIDTHS = [8, 16]
@@ -55,3 +56,11 @@ def write_weights(
     ranges = {"pixel_spacing_mm": (0.6, 1.2)} if in_distribution is None else in_distribution
     tables += [f"{key} = {list(ends)}" for key, ends in ranges.items()]
     (folder / "manifest.toml").write_text("\n".join([*lines, *tables]), encoding="utf-8")
+
+
+def say_the_rest(folder: Path) -> None:
+    """Writes into the draft of a manifest in that folder what a person has to say."""
+    file = folder / MANIFEST_FILE
+    text = file.read_text(encoding="utf-8")
+    assert text.count(UNSAID) == 2
+    file.write_text(text.replace(UNSAID, "Said"), encoding="utf-8")

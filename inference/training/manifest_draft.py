@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.model_files import MANIFEST_FILE, MODEL_FILE, SCHEMA
+from inference.model_files import MANIFEST_FILE, MODEL_FILE, SCHEMA, UNSAID
 
 RANGES_FILE = "scenes.json"
-UNSAID = "Not said yet: write here "
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,14 @@ def write_manifest(folder: Path, recipe: Recipe, *, scenes: Path) -> Path:
     """manifest.toml beside the weights in that folder, as inference.model_files reads it.
 
     The metrics are the last held-out figures of the training; the ranges are those of the scenes, where their folder
-    says them (RANGES_FILE). Licence and intended use are left for a person to say.
+    says them (RANGES_FILE). Licence and intended use are left for a person to say, and
+    read_manifest takes no weights before that. Raises ValueError for a training that has no figures at its end.
     """
     last = json.loads((folder / "history.json").read_text(encoding="utf-8"))[-1]
+    if wrong := [f"{name!r} is {value}" for name, value in last.items() if not math.isfinite(value)]:
+        raise ValueError(
+            f"no manifest was written: at the end of {folder / 'history.json'} {', '.join(wrong)}; the training failed"
+        )
     ranges_file = scenes / RANGES_FILE
     ranges = json.loads(ranges_file.read_text(encoding="utf-8")) if ranges_file.exists() else {}
     top = {
@@ -45,8 +50,8 @@ def write_manifest(folder: Path, recipe: Recipe, *, scenes: Path) -> Path:
         "output_unit": recipe.output_unit,
         "bf16": True,
         "training": recipe.training,
-        "licence": f"{UNSAID}whose images the weights were trained on and under what terms",
-        "intended_use": f"{UNSAID}what results of these weights may be used for",
+        "licence": f"{UNSAID}: write here whose images the weights were trained on and under what terms",
+        "intended_use": f"{UNSAID}: write here what results of these weights may be used for",
     }
     tables = {"hyper_parameters": recipe.hyper_parameters, "in_distribution": ranges, "metrics": last}
     parts = ["# What the weights beside this file are; read and held against them by inference/model_files.py.\n"]

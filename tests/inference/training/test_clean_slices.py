@@ -14,6 +14,7 @@ from inference.model_files import load_network, read_manifest
 from inference.training import clean_slices
 from inference.training.clean_slices import Denoising, NoisyCrops
 from inference.training.crops import Crops
+from tests.builders_weights import say_the_rest
 
 SIZE = 48
 
@@ -51,4 +52,5 @@ def test_the_command_trains_and_says_how_well(scenes: Path, tmp_path: Path, monk
     first, last = json.loads((tmp_path / "out" / "history.json").read_text())
     assert last["step"] == 200
     assert last["loss"] < 0.9 * first["loss"] and last["300 HU of noise"] < first["300 HU of noise"]
+    say_the_rest(tmp_path / "out")
     load_network(read_manifest("out", str(tmp_path)))

@@ -12,6 +12,7 @@ import pytest
 from inference.model_files import load_network, read_manifest
 from inference.training import mar_prior
 from inference.training.mar_objectives import OBJECTIVES
+from tests.builders_weights import say_the_rest
 
 SIZE = 48
 
@@ -43,6 +44,7 @@ def test_the_command_trains_towards_the_clean_slice(
     assert last["nmar there, HU"] == pytest.approx(200, abs=3)
     assert last["nmar's lesions lost"] == pytest.approx(0, abs=0.02)
     assert last["held out, HU"] < 0.7 * last["nmar there, HU"]
+    say_the_rest(tmp_path / "out")
     manifest = read_manifest("out", str(tmp_path))
     assert f"objective {objective}" in manifest.training and "steps 100" in manifest.training
     assert str(tmp_path) not in manifest.training

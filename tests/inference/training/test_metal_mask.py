@@ -13,6 +13,7 @@ import torch
 from inference.model_files import load_network, read_manifest
 from inference.training import metal_mask
 from inference.training.metal_mask import dice
+from tests.builders_weights import say_the_rest
 
 SIZE = 48
 
@@ -41,6 +42,7 @@ def test_the_command_trains_until_the_network_finds_metal_better_than_a_loose_th
     last = json.loads((tmp_path / "out" / "history.json").read_text())[-1]
     assert 0 < last["1 - Dice, threshold"] < 0.3
     assert last["1 - Dice"] < last["1 - Dice, threshold"]
+    say_the_rest(tmp_path / "out")
     load_network(read_manifest("out", str(tmp_path)))
 
 
