@@ -78,10 +78,19 @@ def weights_for(settings: Settings) -> MarWeights:
     """The weights that the settings ask for; raises WeightsInvalid with how to get those that are not installed."""
     by_method = {"prior_net": PRIOR_WEIGHTS[settings.prior], "dual_domain_diffusion": DIFFUSION_WEIGHTS}
     name = by_method.get(settings.method)
-    return MarWeights(
+    weights = MarWeights(
         method=None if name is None else _manifest(name, settings),
         mask=_manifest(MASK_WEIGHTS, settings) if settings.metal_mask == "network" else None,
     )
+    asked = [manifest for manifest in (weights.method, weights.mask) if manifest is not None]
+    if settings.weights_folder and asked and not any(manifest.site_folder for manifest in asked):
+        # an empty mount is no wish for the weights that are shipped
+        raise WeightsMissing(
+            f"weights_folder {settings.weights_folder} holds none of the weights that are asked for: "
+            f"{', '.join(manifest.name for manifest in asked)}; put them there, or leave weights_folder out for those "
+            "that are shipped"
+        )
+    return weights
 
 
 def reduction_for(settings: Settings, manifest: Manifest | None, *, body_part_examined: str) -> Reduction:

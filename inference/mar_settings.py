@@ -90,5 +90,5 @@ def _counts(key: str, values: Mapping[str, Any]) -> bool:
 def _is_folder(path: str) -> bool:
     try:
         return Path(path).is_dir()
-    except ValueError:  # a null character
+    except (OSError, ValueError):  # e.g. a folder on the way that may not be entered, a null character
         return False

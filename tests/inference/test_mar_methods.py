@@ -81,6 +81,23 @@ def test_weights_that_are_not_installed_are_refused_with_the_way_to_get_them(
         assert words in str(caught.value)
 
 
+def test_a_site_folder_without_any_of_the_weights_stops_the_start_rather_than_taking_those_that_are_shipped(
+    tmp_path: Path,
+) -> None:
+    chosen = Settings(method="prior_net", metal_mask="network", weights_folder=str(tmp_path))
+    with pytest.raises(WeightsMissing, match=r"holds none of .*: ct_mar_prior, ct_metal_mask;") as caught:
+        weights_for(chosen)
+    assert str(tmp_path) in str(caught.value)
+    site(tmp_path, "ct_clean_slices")
+    with pytest.raises(WeightsMissing, match="holds none"):
+        weights_for(chosen)
+    assert weights_for(replace(chosen, method="nmar", metal_mask="threshold")).sha256 == ""
+    site(tmp_path, "ct_metal_mask")
+    weights = weights_for(chosen)
+    assert weights.method is not None and weights.method.site_folder == ""
+    assert weights.mask is not None and weights.mask.site_folder == str(tmp_path)
+
+
 def test_weights_of_another_shape_stop_the_start(tmp_path: Path) -> None:
     write_weights(tmp_path, "ct_mar_prior", channels_in=2)
     with pytest.raises(WeightsInvalid, match="2 channels in and 1 out; they are asked for 4 and 1"):

@@ -49,6 +49,7 @@ def test_a_setting_that_would_count_for_nothing_is_refused(given: dict[str, Any]
         {"weights_folder": "weights"},
         {"weights_folder": "/no/such/folder"},
         {"weights_folder": "/null\0"},
+        {"weights_folder": "/" + "long" * 100},
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(given: dict[str, Any]) -> None:
