@@ -21,7 +21,7 @@ SMOOTH_BELOW = 0.02
 """Errors below 20 HU count by their square: noise must not be learned."""
 
 
-FAINT_WEIGHT = 10.0
+FAINT_WEIGHT = 8.0
 FAINT_WINDOW, FAINT_REACH = 5, 21
 """Pixels: what lesions change is averaged over the one, for the network computes in 16 bits, and looked at as far round
 them as half the other."""
