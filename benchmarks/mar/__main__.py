@@ -122,7 +122,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
         nargs="+",
         help="rungs, as nmar prior_net:pix2pix nmar:network (default: all whose weights are there)",
     )
-    add("--weights", type=Path, metavar="FOLDER", help="weights folders that come before those that are shipped")
+    add("--weights", type=Path, metavar="FOLDER", help="weights folders in the place of those that are shipped")
     add("--seed", type=int, default=1, help="seed of scenes and noise (default: %(default)s)")
     add("--threads", type=int, default=2, help="torch threads (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the figures of every scene")
