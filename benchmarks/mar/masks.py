@@ -24,6 +24,7 @@ from inference.errors import SourceRefused
 from inference.mar_settings import METAL_MASKS
 from inference.pipeline import build_pipeline
 from inference.pipelines.ct_metal_artifact_reduction import NAME, CtMetalArtifactReduction
+from inference.training.metal_mask import dice
 
 Mask = NDArray[np.bool_]
 
@@ -57,7 +58,8 @@ def dice_table(scenes: Iterable[Scene]) -> str:
     """A line for each kind of metal and one for all, a column for each way to find metal."""
     by_kind: dict[str, list[list[float]]] = {}
     for scene in scenes:
-        dices = [dice(found_by(mask, scene), scene.metal) for mask in METAL_MASKS]
+        true = torch.from_numpy(scene.metal)
+        dices = [dice(torch.from_numpy(found_by(mask, scene)), true) for mask in METAL_MASKS]
         by_kind.setdefault(scene.kind, []).append(dices)
     by_kind["all"] = [dices for chosen in by_kind.values() for dices in chosen]
     lines = [("metal", "scenes", *METAL_MASKS), ("---",) * (2 + len(METAL_MASKS))]
@@ -73,12 +75,6 @@ def found_by(metal_mask: str, scene: Scene) -> Mask:
         return pipeline.metal_of(series(pair_of(scene), scene.spacing_mm))[0]
     except SourceRefused:
         return np.zeros_like(scene.metal)
-
-
-def dice(first: Mask, second: Mask) -> float:
-    """Twice the common voxels by those of both; 1 where there are none."""
-    both = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / both if both else 1.0
 
 
 if __name__ == "__main__":

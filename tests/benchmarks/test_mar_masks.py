@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.mar.masks import dice, dice_table, found_by
+from benchmarks.mar.masks import dice_table, found_by
 from benchmarks.mar.scenes import Scene, disc
 from inference.mar_settings import METAL_MASKS
 
@@ -20,16 +20,12 @@ def scene(metal_hu: float) -> Scene:
     return Scene("rod, iron", clean, spoiled, spoiled, np.zeros((2, SIZE, SIZE), np.float32), metal, 0.8)
 
 
-def test_dice_counts_what_both_hold() -> None:
-    first, second = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
-    assert dice(first, first) == 1 and dice(first, second) == 0.5 and dice(first, ~first) == 0
-    assert dice(first & ~first, second & ~second) == 1
-
-
 @pytest.mark.parametrize("metal_mask", METAL_MASKS)
 def test_metal_of_3071_hu_is_found_either_way_and_none_in_plain_tissue(metal_mask: str) -> None:
     metal = scene(3071.0)
-    assert dice(found_by(metal_mask, metal), metal.metal) > 0.85
+    found = found_by(metal_mask, metal)
+    both = (found & metal.metal).sum()
+    assert both == found.sum() and both > 0.6 * metal.metal.sum()
     assert not found_by(metal_mask, scene(60.0)).any()
 
 
