@@ -52,7 +52,9 @@ def test_units_and_corrections_are_what_the_pipelines_take(phantoms: dict[str, P
 def test_the_phantoms_pipeline_brings_it_nearer_to_its_truth(phantoms: dict[str, Phantom], name: str) -> None:
     phantom = phantoms[name]
     volume, _ = load_volume(phantom.files)
-    result = run_pipeline(build_pipeline(PIPELINES[name], {}), volume).volume.values
+    # as in the demonstration: pixels are coarser than those that the network of the default knows
+    settings = {"method": "nmar"} if name == "CT with metal" else {}
+    result = run_pipeline(build_pipeline(PIPELINES[name], settings), volume).volume.values
     start = np.full_like(volume.values, -1000) if name == "NAC PET" else volume.values
     # two decibels at least; what is reached stands in benchmarks
     assert mean_error(result, phantom) < 0.8 * mean_error(start, phantom)

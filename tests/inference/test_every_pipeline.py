@@ -20,6 +20,8 @@ from inference.volume import Acquisition, Geometry, Unit, Volume
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.stem for path in (ROOT / "inference" / "pipelines").glob("*.py") if path.stem != "__init__")
 SLICES, SIZE, SPACING_MM = 6, 96, 4.0
+FINE_MM = 1.2
+"""A small body, in pixels that networks are trained on."""
 
 
 def torso() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -30,7 +32,7 @@ def torso() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return tuple(np.broadcast_to(part, (SLICES, SIZE, SIZE)) for part in (body, lungs))  # type: ignore[return-value]
 
 
-def ct_with_metal() -> NDArray[np.float32]:
+def ct_with_metal(spacing_mm: float = SPACING_MM) -> NDArray[np.float32]:
     """HU of a pelvis with two metal hips and some noise."""
     body, _ = torso()
     y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
@@ -38,7 +40,7 @@ def ct_with_metal() -> NDArray[np.float32]:
     clean += np.random.default_rng(8).normal(0, 15, clean.shape).astype(np.float32)
     hips = np.zeros(clean.shape, bool)
     hips[1:5] = y**2 + (np.abs(x) - 20) ** 2 < 3.5**2
-    return simulate_metal_ct(clean, hips, metal="iron", spacing_mm=SPACING_MM, seed=8)
+    return simulate_metal_ct(clean, hips, metal="iron", spacing_mm=spacing_mm, seed=8)
 
 
 def pet() -> NDArray[np.float32]:
@@ -60,12 +62,17 @@ def mr() -> NDArray[np.float32]:
     return values + np.random.default_rng(10).normal(0, 6, values.shape).astype(np.float32)
 
 
+def axial(spacing_mm: float) -> Geometry:
+    """Slices along z, columns along x."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([spacing_mm, spacing_mm, 4.0])[:, ::-1]
+    return Geometry(affine, "1.2.3")
+
+
 @lru_cache(maxsize=1)
 def sources() -> tuple[Volume, ...]:
     """One source for every contract that a pipeline may have."""
-    affine = np.eye(4)
-    affine[:3, :3] = np.diag([SPACING_MM, SPACING_MM, 4.0])[:, ::-1]  # axial: slices along z, columns along x
-    geometry = Geometry(affine, "1.2.3")
+    geometry, fine = axial(SPACING_MM), axial(FINE_MM)
     uncorrected = ("NORM", "DTIM", "DECY", "RAN")
     corrected = (*uncorrected, "ATTN", "SCAT")
     nac = Acquisition("PT", 16, ("ORIGINAL", "PRIMARY"), corrected_image=uncorrected, units="BQML")
@@ -81,6 +88,7 @@ def sources() -> tuple[Volume, ...]:
     original = ("ORIGINAL", "PRIMARY", "AXIAL")
     return (
         Volume(ct_with_metal(), Unit.HU, geometry, Acquisition("CT", 12, original, kvp=120.0)),
+        Volume(ct_with_metal(FINE_MM), Unit.HU, fine, Acquisition("CT", 12, original, kvp=120.0)),
         Volume(pet(), Unit.BQ_PER_ML, geometry, nac),
         Volume(pet() / np.float32(100), Unit.PROPORTIONAL_COUNTS, geometry, nac),
         Volume(pet(), Unit.BQ_PER_ML, geometry, ac),
