@@ -174,6 +174,9 @@ def _write_ranges(path: Path, spacings_mm: Sequence[float]) -> None:
         "pixel_spacing_mm": [round(low * min(spacings_mm), 3), round(high * max(spacings_mm), 3)],
         "kvp": [voltages[0], voltages[-1]],
     }
+    if path.exists():  # shards of an earlier run, perhaps of other subjects, stay
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        ranges = {key: [min(low, earlier[key][0]), max(high, earlier[key][1])] for key, (low, high) in ranges.items()}
     path.write_text(json.dumps(ranges), encoding="utf-8")
 
 

@@ -64,10 +64,14 @@ def test_the_command_makes_only_the_shards_that_are_missing(
     mar_scenes.main()
     ranges = json.loads((tmp_path / "scenes" / "scenes.json").read_text())
     assert ranges["pixel_spacing_mm"] == [3.4, 4.6] and ranges["kvp"] == [70, 140]
+    wider = {"pixel_spacing_mm": [0.5, 0.6], "kvp": [70, 150]}  # of an earlier run in the same folder
+    (tmp_path / "scenes" / "scenes.json").write_text(json.dumps(wider))
     (tmp_path / "scenes" / "00002.images.npy").unlink()
     capsys.readouterr()
     mar_scenes.main()
     assert capsys.readouterr().out.startswith("shard 2:")
+    ranges = json.loads((tmp_path / "scenes" / "scenes.json").read_text())
+    assert ranges == {"pixel_spacing_mm": [0.5, 4.6], "kvp": [70, 150]}
     assert sorted(path.name for path in (tmp_path / "scenes").glob("*.npy")) == [
         "00001.images.npy",
         "00001.masks.npy",
