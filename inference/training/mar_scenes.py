@@ -170,13 +170,13 @@ def _write_ranges(path: Path, spacings_mm: Sequence[float]) -> None:
     """What the scenes cover, for the manifest of weights that are trained on them."""
     low, high = SCALES
     voltages = sorted(ct_tables().spectra)
-    ranges = {
+    ranges: dict[str, list[float]] = {
         "pixel_spacing_mm": [round(low * min(spacings_mm), 3), round(high * max(spacings_mm), 3)],
         "kvp": [voltages[0], voltages[-1]],
     }
     if path.exists():  # shards of an earlier run, perhaps of other subjects, stay
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        ranges = {key: [min(low, earlier[key][0]), max(high, earlier[key][1])] for key, (low, high) in ranges.items()}
+        ranges = {key: [min(ends[0], earlier[key][0]), max(ends[1], earlier[key][1])] for key, ends in ranges.items()}
     path.write_text(json.dumps(ranges), encoding="utf-8")
 
 
