@@ -19,7 +19,7 @@ Parts = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 LOOK_AGAIN_AFTER = 200
 """Batches after which the folder is read again."""
 NEAR_METAL = 0.7
-"""Share of the crops whose centre lies near metal; the others lie anywhere in the body."""
+"""Share of the crops whose centre lies near metal; the others lie anywhere but in air."""
 NEAR_PIXELS = 60.0
 
 

@@ -1,5 +1,7 @@
 """Makes training scenes for metal artifact reduction: clean slices with simulated metal under random protocols.
 
+The slices are masked to the body; a table, clothes and cables are drawn round it.
+
     python -m inference.training.mar_scenes ct_body_512.npz scenes --subjects C3N-00249 LIDC-IDRI-0314
 
 writes shards of 24 scenes, one protocol and metal each, every scene without and with faint lesions near the metal; run
@@ -28,6 +30,7 @@ from inference.physics.spectra import METALS, ct_tables
 from inference.training.faint_lesions import faint_lesions
 from inference.training.implants import random_implant
 from inference.training.manifest_draft import RANGES_FILE
+from inference.training.surroundings import with_surroundings
 
 Images = NDArray[np.float32]
 
@@ -39,10 +42,13 @@ WITH_LESIONS = 4
 FOUND, TRUE_SHARE = range(2)
 SIXTEEN_BITS = 0.3
 """Share of the protocols whose numbers do not end at 3071 HU."""
-SCALES = (0.85, 1.15)
-"""How much smaller and larger than they are the subjects' pixels are taken to be."""
+SCALES = (0.45, 1.15)
+"""How much smaller and larger than they are the subjects' pixels are taken to be. The small ones are those of scans of
+heads: implants keep their size in mm, so they cover more pixels."""
 ARC = 0.5
 """Share of the protocols with an arc detector."""
+WITHOUT_ARTIFACT = 0.1
+"""Share of the batches whose metal left no artifact, as after a scanner's own reduction: nothing is to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ def random_protocol(random: np.random.Generator) -> CtProtocol:
 
 
 def make_shard(slices: NDArray[np.int16], *, spacing_mm: float, seed: int, scenes: int) -> Shard:
-    """Scenes in random slices of (slices, size, size) int16 HU; slices are mirrored and their scale varied a little."""
+    """Scenes in random slices of (slices, size, size) int16 HU; slices are mirrored and scaled."""
     random = np.random.default_rng(seed)
     spacing_mm *= float(random.uniform(*SCALES))
     protocol, metal = random_protocol(random), str(random.choice(METALS))
@@ -89,11 +95,16 @@ def make_shard(slices: NDArray[np.int16], *, spacing_mm: float, seed: int, scene
         faint = np.stack(
             [faint_lesions(*one, spacing_mm=spacing_mm, random=random) for one in zip(clean, share, strict=True)]
         )
-        noise = int(random.integers(1 << 30))
-        scanned = [
-            simulate_metal_ct(image, share, metal=metal, spacing_mm=spacing_mm, seed=noise, protocol=protocol)
-            for image in (clean, clean + faint)
-        ]
+        # only now: implants and lesions lie in the body, and cables are as bright as bone
+        clean = np.stack([with_surroundings(image, spacing_mm=spacing_mm, random=random) for image in clean])
+        noise, slices_of_pair = int(random.integers(1 << 30)), (clean, clean + faint)
+        if random.random() < WITHOUT_ARTIFACT:
+            scanned = [image + share * (np.float32(protocol.highest_hu) - image) for image in slices_of_pair]
+        else:
+            scanned = [
+                simulate_metal_ct(image, share, metal=metal, spacing_mm=spacing_mm, seed=noise, protocol=protocol)
+                for image in slices_of_pair
+            ]
         metal_found = _found(scanned[0], 12 if protocol.highest_hu < 4096 else 16)
         worth = metal_found.any(axis=(1, 2))
         pairs.append(np.stack([scanned[0], clean, scanned[1], clean + faint], axis=1)[worth])

@@ -64,6 +64,15 @@ def test_an_objective_without_a_discriminator_has_none() -> None:
         Objective().generator_loss(images(1), images(1), images(1), images(1))
 
 
+def test_one_strong_streak_costs_more_than_as_much_error_spread_out() -> None:
+    true, given, counted = images(7), torch.zeros((2, 4, 32, 32)), torch.ones((2, 1, 32, 32))
+    strong = true.clone()
+    strong[..., 12:16, :] += 0.8
+    spread = true + 0.1
+    losses = [float(Supervised().generator_loss(made, true, given, counted)) for made in (strong, spread)]
+    assert losses[0] > 2 * losses[1]
+
+
 def test_a_lost_lesion_costs_though_it_is_fainter_than_the_noise_that_both_halves_have() -> None:
     objective = WithFaintLesions(Supervised())
     clean, noise, counted = images(5), 0.3 * images(6), torch.ones((4, 1, 32, 32))
