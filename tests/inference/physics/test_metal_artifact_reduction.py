@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.physics import metal_artifact_reduction
 from inference.physics.ct_simulation import simulate_metal_ct
 from inference.physics.metal import find_metal
 from inference.physics.metal_artifact_reduction import (
@@ -115,6 +116,29 @@ def test_the_prior_keeps_bone_and_fills_metal_with_tissue() -> None:
     prior = prior_image(clean, metal, spacing_mm=SPACING_MM)
     assert prior[0, 80, 46] == 700
     assert abs(prior[metal] - 50).max() < 60
+
+
+def test_metal_in_thick_bone_is_not_filled_with_water_where_the_prior_is_hardly_smoothed() -> None:
+    bone = np.full((1, 96, 96), 700, np.float32)
+    metal = np.zeros(bone.shape, bool)
+    metal[0, 46:50, 46:50] = True
+    spoiled = np.where(metal, np.float32(3071), bone)
+    prior = prior_image(spoiled, metal, spacing_mm=1.0, smoothing_mm=2.0)
+    assert abs(prior[metal] - 700).max() < 150
+
+
+def test_a_coarser_grid_leaves_no_dark_rim_round_the_metal(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
+    body = np.where(np.hypot(x, y) < 70, 40, -1000).astype(np.float32)
+    from_metal = np.hypot(x - 20, y - 5) - 7
+    pasted = np.where(from_metal < 0, np.float32(3071), body)
+    rim = (from_metal > 1.5) & (from_metal < 4)
+    errors = []
+    for largest in (LARGEST_GRID, SIZE // 2):
+        monkeypatch.setattr(metal_artifact_reduction, "LARGEST_GRID", largest)
+        made = reduce_by_prior(pasted[None], (from_metal < 0)[None], spacing_mm=1.0)[0]
+        errors.append(float(np.abs(made - body)[rim].mean()))
+    assert errors[1] < errors[0] + 30
 
 
 @pytest.mark.parametrize("shape", [(96, 128), (128, 96), (127, 127)])
