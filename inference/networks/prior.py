@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter
 from torch import nn
 
-from inference.physics.body import body_from_ct
-from inference.physics.metal_artifact_reduction import VirtualScan
+from inference.physics.metal_artifact_reduction import VirtualScan, prior_image
 
 Images = NDArray[np.float32]
 HuValues = NDArray[np.int16] | NDArray[np.float32]
@@ -20,12 +18,11 @@ LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0
 HU_A_UNIT = 1000.0
 MIRRORED: tuple[list[int], ...] = ([], [-2], [-1], [-2, -1])
 OWN_SHARE = 0.5
-"""Of the network's own slice in the body; the rest is the slice whose trace was filled as that slice says. The mean of
-the two gained more than either in the soft tissue near metal."""
-PRIOR_SMOOTHING_PIXELS = 1.0
-"""Of the network's slice as a prior: as much as a voxel's noise needs, so that faint lesions stay in it."""
-SKIN_PIXELS, FEATHER_PIXELS = 4, 2.0
-"""How far outside the body the network's own slice is taken, and how it fades out."""
+"""Of the network's own slice; the rest is the slice whose trace was filled as that slice says. More of the first gains
+a third of a dB on simulated metal, and loses more of faint lesions and leaves more of a real scanner's streaks."""
+PRIOR_SMOOTHING_MM = 2.0
+"""Standard deviation in the soft tissue of the prior. With less, streaks that the network has left stay in it and
+so in the result: without it less than half as much goes from a real dental case. With more, faint lesions go."""
 
 
 def coded(values_hu: HuValues) -> Images:
@@ -80,11 +77,9 @@ def reduce_by_network(
 def fused_change(scan: VirtualScan, own_hu: Images) -> Images:
     """(slices, size, size) HU, what the network's slices, `own_hu`, change in the scan's.
 
-    The mean of two images whose errors differ: the network's own, and the virtual scan with its trace filled as the
-    network's slice says (after Zhang and Yu 2018, whose network made the prior). Outside the body only the second: the
-    network has seen no tables, tubes or clothes, and would take faint ones away.
+    Two images whose errors differ, weighted by OWN_SHARE: the network's own, and the virtual scan with its trace filled
+    as the network's slice says (after Zhang and Yu 2018, whose network made the prior).
     """
-    filled = scan.inpainted(np.stack([gaussian_filter(image, PRIOR_SMOOTHING_PIXELS) for image in own_hu]))
-    near_body = [binary_dilation(body_from_ct(image[None])[0], iterations=SKIN_PIXELS) for image in own_hu]
-    share = np.stack([gaussian_filter(body.astype(np.float32), FEATHER_PIXELS) for body in near_body])
-    return np.asarray(filled + OWN_SHARE * share * (own_hu - scan.images - filled), np.float32)
+    prior = prior_image(own_hu, scan.metal, spacing_mm=scan.spacing_mm, smoothing_mm=PRIOR_SMOOTHING_MM)
+    filled = scan.inpainted(prior)
+    return np.asarray(filled + OWN_SHARE * (own_hu - scan.images - filled), np.float32)

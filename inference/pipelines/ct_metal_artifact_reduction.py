@@ -42,7 +42,7 @@ class CtMetalArtifactReduction:
         """What the pipeline is."""
         return Card(
             name=NAME,
-            version="1.2.0",
+            version="1.3.0",
             ordinal=1,
             label="metal artifact reduction",
             purpose=self._settings.purpose,
