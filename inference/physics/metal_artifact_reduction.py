@@ -103,8 +103,8 @@ class VirtualScan:
         """(slices, rows, columns) HU, the slices with that change, which fades out at the rim of the circle seen."""
         small = self._size // self._factor
         if self._factor > 1:
-            # what changes in the metal and at its edge is thousands of HU, and must not be spread into the tissue beside,
-            # which may share a coarse pixel with it
+            # what changes in the metal and at its edge, thousands of HU, must not be spread into the tissue that
+            # may share a coarse pixel with it
             edges = (binary_dilation(metal) for metal in self.metal)
             change_hu = np.stack([_from_nearest(*pair) for pair in zip(change_hu, edges, strict=True)])
         change = torch.from_numpy(change_hu * _fade(small))
