@@ -68,7 +68,7 @@ def changes(scenes: Iterable[Scene], method: str) -> list[float | None]:
     for scene in scenes:
         sent = gated(scene, method)
         body = zones_of(scene, found_metal(scene)[0]).body
-        result.append(None if sent.unchanged[0] else root_mean_square(sent.images[0] - scene.clean, body))
+        result.append(None if sent.unchanged[0] else root_mean_square(sent.images[0] - scene.spoiled, body))
     return result
 
 
