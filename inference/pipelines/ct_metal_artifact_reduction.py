@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ class CtMetalArtifactReduction:
         self, source: Volume, metal: NDArray[np.bool_], *, spacing_mm: float
     ) -> tuple[NDArray[np.float32], _Tally]:
         from inference.physics.metal import touches
-        from inference.physics.metal_artifact_reduction import seen_circle, streak_hu
+        from inference.physics.metal_artifact_reduction import VirtualScan, seen_circle, streak_hu
 
         body_part = source.acquisition.body_part_examined
         values = source.values.copy()
@@ -127,6 +127,7 @@ class CtMetalArtifactReduction:
         lowest, highest = float(inside.min()), float(inside.max())
         waiting = np.flatnonzero(metal.any(axis=(1, 2)) & ~cut)
         judged: dict[int, tuple[float, float]] = {}
+        in_trace: dict[int, float] = {}
         for start in range(0, len(waiting), BATCH_SLICES):
             chosen = waiting[start : start + BATCH_SLICES]
             made = self.reduced(
@@ -136,6 +137,9 @@ class CtMetalArtifactReduction:
             for index, result in zip((int(index) for index in chosen), corrected, strict=True):
                 kept = metal[index] if source.outside is None else metal[index] | source.outside[index]
                 result[kept] = source.values[index][kept]
+            scan = VirtualScan(source.values[chosen], metal[chosen], spacing_mm=spacing_mm)
+            in_trace |= zip((int(index) for index in chosen), scan.share_in_trace(corrected), strict=True)
+            for index, result in zip((int(index) for index in chosen), corrected, strict=True):
                 streaks = streak_hu(source.values[index], result, metal[index])
                 if streaks is None:
                     tally.unjudged.append(index)
@@ -144,7 +148,7 @@ class CtMetalArtifactReduction:
                     values[index] = result
             _log.info("%s: %d of %d slices with metal done", NAME, start + len(chosen), len(waiting))
         for index, streaks in judged.items():
-            if _stands(judged, index, neighbours=source.geometry.is_even):
+            if _stands(judged, in_trace, index, neighbours=source.geometry.is_even):
                 tally.changed[index] = streaks
             else:
                 tally.without_gain.append(index)
@@ -152,22 +156,29 @@ class CtMetalArtifactReduction:
         return values, tally
 
 
-def _stands(judged: Mapping[int, tuple[float, float]], index: int, *, neighbours: bool) -> bool:
+def _stands(
+    judged: Mapping[int, tuple[float, float]], in_trace: Mapping[int, float], index: int, *, neighbours: bool
+) -> bool:
     """Whether a correction is kept: its own streaks did not rise, and with the slices beside it they fell enough.
 
-    judged: slice -> streaks before and after, HU. One slice alone does not jump between corrected and not, for half
+    And it took enough out of the metal's trace. judged: slice -> streaks before and after, HU; in_trace: slice ->
+    VirtualScan.share_in_trace. One slice alone does not jump between corrected and not, for half
     of what decides is what became of its neighbours.
     """
-    from inference.physics.metal_artifact_reduction import LEAST_STREAK_DROP
+    from inference.physics.metal_artifact_reduction import LEAST_STREAK_DROP, LEAST_TRACE_SHARE
 
     def left(one: int) -> float:
         before, after = judged[one]
         return after / max(before, 1e-6)
 
-    own = left(index)
-    beside = [left(other) for other in (index - 1, index + 1) if neighbours and other in judged]
-    together = (own + sum(beside) / len(beside)) / 2 if beside else own
-    return own <= 1 and together <= 1 - LEAST_STREAK_DROP
+    others = [other for other in (index - 1, index + 1) if neighbours and other in judged]
+
+    def with_neighbours(measure: Callable[[int], float]) -> float:
+        own = measure(index)
+        return (own + sum(map(measure, others)) / len(others)) / 2 if others else own
+
+    fell = left(index) <= 1 and with_neighbours(left) <= 1 - LEAST_STREAK_DROP
+    return fell and with_neighbours(in_trace.__getitem__) >= LEAST_TRACE_SHARE
 
 
 class _Tally:

@@ -13,6 +13,8 @@ from inference.physics.ct_simulation import simulate_metal_ct
 from inference.physics.metal import find_metal
 from inference.physics.metal_artifact_reduction import (
     LARGEST_GRID,
+    LEAST_TRACE_SHARE,
+    VirtualScan,
     prior_image,
     reduce_by_interpolation,
     reduce_by_prior,
@@ -139,6 +141,19 @@ def test_a_coarser_grid_leaves_no_dark_rim_round_the_metal(monkeypatch: pytest.M
         made = reduce_by_prior(pasted[None], (from_metal < 0)[None], spacing_mm=1.0)[0]
         errors.append(float(np.abs(made - body)[rim].mean()))
     assert errors[1] < errors[0] + 30
+
+
+def test_an_artifact_lies_in_the_metals_trace_and_what_a_needless_correction_changes_does_not() -> None:
+    clean, spoiled, metal = hips()
+    noisy = clean + np.random.default_rng(1).normal(0, 10, clean.shape).astype(np.float32)
+    pasted = np.where(metal, np.float32(3071), noisy)
+    shares = []
+    for images in (spoiled, pasted):
+        scan = VirtualScan(images, metal, spacing_mm=SPACING_MM)
+        corrected = np.where(metal, images, reduce_by_prior(images, metal, spacing_mm=SPACING_MM))
+        shares.append(float(scan.share_in_trace(corrected)[0]))
+    assert shares[0] > 2 * LEAST_TRACE_SHARE and shares[1] < shares[0] / 2
+    assert VirtualScan(pasted, metal, spacing_mm=SPACING_MM).share_in_trace(pasted)[0] == 0
 
 
 @pytest.mark.parametrize("shape", [(96, 128), (128, 96), (127, 127)])

@@ -248,13 +248,21 @@ def test_a_slice_is_not_judged_without_its_neighbours_and_never_made_worse(
     left: tuple[float, float, float], stands: bool
 ) -> None:
     judged = {index: (10.0, 10.0 * share) for index, share in enumerate(left)}
-    assert _stands(judged, 1, neighbours=True) == stands
+    assert _stands(judged, dict.fromkeys(judged, 2.0), 1, neighbours=True) == stands
 
 
 def test_a_slice_without_neighbours_is_judged_by_itself() -> None:
     judged = {4: (10.0, 9.9), 5: (10.0, 9.6), 6: (10.0, 9.9)}
-    assert _stands(judged, 5, neighbours=False) and not _stands(judged, 5, neighbours=True)
-    assert _stands({5: (10.0, 9.6)}, 5, neighbours=True)
+    taken = dict.fromkeys(judged, 2.0)
+    assert _stands(judged, taken, 5, neighbours=False) and not _stands(judged, taken, 5, neighbours=True)
+
+
+def test_streaks_that_fall_without_anything_taken_from_the_trace_are_noise_and_do_not_count() -> None:
+    judged = {4: (10.0, 8.0), 5: (10.0, 8.0)}
+    assert _stands(judged, {4: 1.0, 5: 1.0}, 5, neighbours=True)
+    assert not _stands(judged, {4: 0.3, 5: 0.3}, 5, neighbours=True)
+    assert _stands(judged, {4: 1.2, 5: 0.3}, 5, neighbours=True)
+    assert _stands({5: (10.0, 9.6)}, {5: 2.0}, 5, neighbours=True)
 
 
 def test_a_set_threshold_decides_what_is_metal() -> None:
