@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -133,18 +133,16 @@ class CtMetalArtifactReduction:
             made = self.reduced(
                 source.values[chosen], metal[chosen], spacing_mm=spacing_mm, body_part_examined=body_part
             )
-            corrected = np.clip(made, lowest, highest)
-            for index, result in zip((int(index) for index in chosen), corrected, strict=True):
-                kept = metal[index] if source.outside is None else metal[index] | source.outside[index]
-                result[kept] = source.values[index][kept]
+            kept = metal[chosen] if source.outside is None else metal[chosen] | source.outside[chosen]
+            corrected = np.where(kept, source.values[chosen], np.clip(made, lowest, highest))
             scan = VirtualScan(source.values[chosen], metal[chosen], spacing_mm=spacing_mm)
-            in_trace |= zip((int(index) for index in chosen), scan.share_in_trace(corrected), strict=True)
-            for index, result in zip((int(index) for index in chosen), corrected, strict=True):
+            shares = scan.share_in_trace(corrected)
+            for index, result, share in zip((int(index) for index in chosen), corrected, shares, strict=True):
                 streaks = streak_hu(source.values[index], result, metal[index])
                 if streaks is None:
                     tally.unjudged.append(index)
                 else:
-                    judged[index] = streaks
+                    judged[index], in_trace[index] = streaks, float(share)
                     values[index] = result
             _log.info("%s: %d of %d slices with metal done", NAME, start + len(chosen), len(waiting))
         for index, streaks in judged.items():
@@ -159,26 +157,29 @@ class CtMetalArtifactReduction:
 def _stands(
     judged: Mapping[int, tuple[float, float]], in_trace: Mapping[int, float], index: int, *, neighbours: bool
 ) -> bool:
-    """Whether a correction is kept: its own streaks did not rise, and with the slices beside it they fell enough.
+    """Whether a correction is kept: its own streaks did not rise, and with the slices beside it they fell clearly, or
+    fell and it took enough out of the metal's trace.
 
-    And it took enough out of the metal's trace. judged: slice -> streaks before and after, HU; in_trace: slice ->
-    VirtualScan.share_in_trace. One slice alone does not jump between corrected and not, for half
-    of what decides is what became of its neighbours.
+    judged: slice -> streaks before and after, HU; in_trace: slice -> VirtualScan.share_in_trace, where infinite only
+    the streaks are judged. One slice alone does not jump between corrected and not, for half of what decides is what
+    became of its neighbours.
     """
-    from inference.physics.metal_artifact_reduction import LEAST_STREAK_DROP, LEAST_TRACE_SHARE
+    from inference.physics.metal_artifact_reduction import CLEAR_STREAK_DROP, LEAST_STREAK_DROP, LEAST_TRACE_SHARE
 
-    def left(one: int) -> float:
-        before, after = judged[one]
-        return after / max(before, 1e-6)
+    left = {one: after / max(before, 1e-6) for one, (before, after) in judged.items()}
+    dropped = 1 - _with_neighbours(left, index, neighbours=neighbours)
+    if left[index] > 1 or dropped < LEAST_STREAK_DROP:
+        return False
+    measured = {one: share for one, share in in_trace.items() if share < np.inf}
+    if dropped >= CLEAR_STREAK_DROP or index not in measured:
+        return True
+    return _with_neighbours(measured, index, neighbours=neighbours) >= LEAST_TRACE_SHARE
 
-    others = [other for other in (index - 1, index + 1) if neighbours and other in judged]
 
-    def with_neighbours(measure: Callable[[int], float]) -> float:
-        own = measure(index)
-        return (own + sum(map(measure, others)) / len(others)) / 2 if others else own
-
-    fell = left(index) <= 1 and with_neighbours(left) <= 1 - LEAST_STREAK_DROP
-    return fell and with_neighbours(in_trace.__getitem__) >= LEAST_TRACE_SHARE
+def _with_neighbours(values: Mapping[int, float], index: int, *, neighbours: bool) -> float:
+    """Half the slice's own value and half the mean of those beside it."""
+    beside = [values[other] for other in (index - 1, index + 1) if neighbours and other in values]
+    return (values[index] + sum(beside) / len(beside)) / 2 if beside else values[index]
 
 
 class _Tally:

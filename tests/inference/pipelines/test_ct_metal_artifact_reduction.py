@@ -257,12 +257,18 @@ def test_a_slice_without_neighbours_is_judged_by_itself() -> None:
     assert _stands(judged, taken, 5, neighbours=False) and not _stands(judged, taken, 5, neighbours=True)
 
 
-def test_streaks_that_fall_without_anything_taken_from_the_trace_are_noise_and_do_not_count() -> None:
-    judged = {4: (10.0, 8.0), 5: (10.0, 8.0)}
+def test_streaks_that_fall_a_little_and_nothing_taken_from_the_trace_are_noise_and_do_not_count() -> None:
+    judged = {4: (10.0, 9.0), 5: (10.0, 9.0)}
     assert _stands(judged, {4: 1.0, 5: 1.0}, 5, neighbours=True)
     assert not _stands(judged, {4: 0.3, 5: 0.3}, 5, neighbours=True)
     assert _stands(judged, {4: 1.2, 5: 0.3}, 5, neighbours=True)
-    assert _stands({5: (10.0, 9.6)}, {5: 2.0}, 5, neighbours=True)
+    assert _stands({4: (10.0, 6.0), 5: (10.0, 9.0)}, {4: 0.3, 5: 0.3}, 5, neighbours=True)
+
+
+def test_a_slice_whose_trace_cannot_be_judged_stands_by_its_streaks_and_vouches_for_no_other() -> None:
+    judged = {4: (10.0, 9.0), 5: (10.0, 9.0)}
+    shares = {4: np.inf, 5: 0.3}
+    assert _stands(judged, shares, 4, neighbours=True) and not _stands(judged, shares, 5, neighbours=True)
 
 
 def test_a_set_threshold_decides_what_is_metal() -> None:
