@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,6 @@ class CtMetalArtifactReduction:
         lowest, highest = float(inside.min()), float(inside.max())
         waiting = np.flatnonzero(metal.any(axis=(1, 2)) & ~cut)
         judged: dict[int, tuple[float, float]] = {}
-        in_trace: dict[int, float] = {}
         for start in range(0, len(waiting), BATCH_SLICES):
             chosen = waiting[start : start + BATCH_SLICES]
             made = self.reduced(
@@ -135,18 +134,26 @@ class CtMetalArtifactReduction:
             )
             kept = metal[chosen] if source.outside is None else metal[chosen] | source.outside[chosen]
             corrected = np.where(kept, source.values[chosen], np.clip(made, lowest, highest))
-            scan = VirtualScan(source.values[chosen], metal[chosen], spacing_mm=spacing_mm)
-            shares = scan.share_in_trace(corrected)
-            for index, result, share in zip((int(index) for index in chosen), corrected, shares, strict=True):
+            for index, result in zip((int(index) for index in chosen), corrected, strict=True):
                 streaks = streak_hu(source.values[index], result, metal[index])
                 if streaks is None:
                     tally.unjudged.append(index)
                 else:
-                    judged[index], in_trace[index] = streaks, float(share)
+                    judged[index] = streaks
                     values[index] = result
             _log.info("%s: %d of %d slices with metal done", NAME, start + len(chosen), len(waiting))
+
+        def in_trace(slices: list[int]) -> dict[int, float]:
+            shares: dict[int, float] = {}
+            for start in range(0, len(slices), BATCH_SLICES):
+                some = slices[start : start + BATCH_SLICES]
+                scan = VirtualScan(source.values[some], metal[some], spacing_mm=spacing_mm)
+                shares |= zip(some, scan.share_in_trace(values[some]), strict=True)
+            return shares
+
+        standing = _standing(judged, in_trace, neighbours=source.geometry.is_even)
         for index, streaks in judged.items():
-            if _stands(judged, in_trace, index, neighbours=source.geometry.is_even):
+            if index in standing:
                 tally.changed[index] = streaks
             else:
                 tally.without_gain.append(index)
@@ -154,26 +161,33 @@ class CtMetalArtifactReduction:
         return values, tally
 
 
-def _stands(
-    judged: Mapping[int, tuple[float, float]], in_trace: Mapping[int, float], index: int, *, neighbours: bool
-) -> bool:
-    """Whether a correction is kept: its own streaks did not rise, and with the slices beside it they fell clearly, or
-    fell and it took enough out of the metal's trace.
+def _standing(
+    judged: Mapping[int, tuple[float, float]],
+    in_trace: Callable[[list[int]], Mapping[int, float]],
+    *,
+    neighbours: bool,
+) -> set[int]:
+    """The slices whose correction is kept: their own streaks did not rise, and with the slices beside them they fell
+    clearly, or fell and the correction took enough out of the metal's trace.
 
-    judged: slice -> streaks before and after, HU; in_trace: slice -> VirtualScan.share_in_trace, where infinite only
-    the streaks are judged. One slice alone does not jump between corrected and not, for half of what decides is what
-    became of its neighbours.
+    judged: slice -> streaks before and after, HU; in_trace: slices -> VirtualScan.share_in_trace of each, where
+    infinite only the streaks are judged. One slice alone does not jump between corrected and not, for half of what
+    decides is what became of its neighbours.
     """
     from inference.physics.metal_artifact_reduction import CLEAR_STREAK_DROP, LEAST_STREAK_DROP, LEAST_TRACE_SHARE
 
-    left = {one: after / max(before, 1e-6) for one, (before, after) in judged.items()}
-    dropped = 1 - _with_neighbours(left, index, neighbours=neighbours)
-    if left[index] > 1 or dropped < LEAST_STREAK_DROP:
-        return False
-    measured = {one: share for one, share in in_trace.items() if share < np.inf}
-    if dropped >= CLEAR_STREAK_DROP or index not in measured:
-        return True
-    return _with_neighbours(measured, index, neighbours=neighbours) >= LEAST_TRACE_SHARE
+    left = {index: after / max(before, 1e-6) for index, (before, after) in judged.items()}
+    dropped = {index: 1 - _with_neighbours(left, index, neighbours=neighbours) for index in left if left[index] <= 1}
+    clear = {index for index, drop in dropped.items() if drop >= CLEAR_STREAK_DROP}
+    doubtful = {index for index, drop in dropped.items() if LEAST_STREAK_DROP <= drop < CLEAR_STREAK_DROP}
+    beside = {index + step for index in doubtful for step in (-1, 1) if neighbours}
+    shares = in_trace(sorted(doubtful | (beside & judged.keys())))
+    measured = {index: share for index, share in shares.items() if share < np.inf}
+    return clear | {
+        index
+        for index in doubtful
+        if index not in measured or _with_neighbours(measured, index, neighbours=neighbours) >= LEAST_TRACE_SHARE
+    }
 
 
 def _with_neighbours(values: Mapping[int, float], index: int, *, neighbours: bool) -> float:
