@@ -42,7 +42,7 @@ class CtMetalArtifactReduction:
         """What the pipeline is."""
         return Card(
             name=NAME,
-            version="1.3.0",
+            version="1.4.0",
             ordinal=1,
             label="metal artifact reduction",
             purpose=self._settings.purpose,
@@ -209,7 +209,7 @@ class _Tally:
         """One sentence per reason for which slices with metal were passed through unchanged."""
         reasons = (
             (self.cut, "metal reaches the edge of the field of view"),
-            (self.without_gain, "streaks would not have fallen"),
+            (self.without_gain, "streaks would not have fallen clearly"),
             (self.unjudged, "there is too little soft tissue near the metal to judge"),
         )
         return tuple(
