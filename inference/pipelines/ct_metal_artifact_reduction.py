@@ -115,7 +115,7 @@ class CtMetalArtifactReduction:
         self, source: Volume, metal: NDArray[np.bool_], *, spacing_mm: float
     ) -> tuple[NDArray[np.float32], _Tally]:
         from inference.physics.metal import touches
-        from inference.physics.metal_artifact_reduction import VirtualScan, seen_circle, streak_hu
+        from inference.physics.metal_artifact_reduction import seen_circle, streak_hu
 
         body_part = source.acquisition.body_part_examined
         values = source.values.copy()
@@ -144,12 +144,10 @@ class CtMetalArtifactReduction:
             _log.info("%s: %d of %d slices with metal done", NAME, start + len(chosen), len(waiting))
 
         def in_trace(slices: list[int]) -> dict[int, float]:
-            shares: dict[int, float] = {}
-            for start in range(0, len(slices), BATCH_SLICES):
-                some = slices[start : start + BATCH_SLICES]
-                scan = VirtualScan(source.values[some], metal[some], spacing_mm=spacing_mm)
-                shares |= zip(some, scan.share_in_trace(values[some]), strict=True)
-            return shares
+            if self._weights.method is None:  # without a network nothing but the trace is changed
+                return {}
+            _log.info("%s: looking at the metal's trace in %d slices in doubt", NAME, len(slices))
+            return _shares_in_trace(source, values, metal, slices, spacing_mm=spacing_mm)
 
         standing = _standing(judged, in_trace, neighbours=source.geometry.is_even)
         for index, streaks in judged.items():
@@ -161,6 +159,25 @@ class CtMetalArtifactReduction:
         return values, tally
 
 
+def _shares_in_trace(
+    source: Volume,
+    corrected_hu: NDArray[np.float32],
+    metal: NDArray[np.bool_],
+    slices: list[int],
+    *,
+    spacing_mm: float,
+) -> dict[int, float]:
+    """VirtualScan.share_in_trace of those slices of a series and its correction, (slices, rows, columns) HU."""
+    from inference.physics.metal_artifact_reduction import VirtualScan
+
+    shares: dict[int, float] = {}
+    for start in range(0, len(slices), BATCH_SLICES):
+        some = slices[start : start + BATCH_SLICES]
+        scan = VirtualScan(source.values[some], metal[some], spacing_mm=spacing_mm)
+        shares |= zip(some, scan.share_in_trace(corrected_hu[some]), strict=True)
+    return shares
+
+
 def _standing(
     judged: Mapping[int, tuple[float, float]],
     in_trace: Callable[[list[int]], Mapping[int, float]],
@@ -168,11 +185,11 @@ def _standing(
     neighbours: bool,
 ) -> set[int]:
     """The slices whose correction is kept: their own streaks did not rise, and with the slices beside them they fell
-    clearly, or fell and the correction took enough out of the metal's trace.
+    clearly, or fell and the correction changed enough in the metal's trace.
 
-    judged: slice -> streaks before and after, HU; in_trace: slices -> VirtualScan.share_in_trace of each, where
-    infinite only the streaks are judged. One slice alone does not jump between corrected and not, for half of what
-    decides is what became of its neighbours.
+    judged: slice -> streaks before and after, HU; in_trace: slices -> VirtualScan.share_in_trace of those for which it
+    counts. Where that is not known of a slice and those beside it, only the streaks are judged. One slice alone does
+    not jump between corrected and not, for half of what decides is what became of its neighbours.
     """
     from inference.physics.metal_artifact_reduction import CLEAR_STREAK_DROP, LEAST_STREAK_DROP, LEAST_TRACE_SHARE
 
@@ -182,18 +199,19 @@ def _standing(
     doubtful = {index for index, drop in dropped.items() if LEAST_STREAK_DROP <= drop < CLEAR_STREAK_DROP}
     beside = {index + step for index in doubtful for step in (-1, 1) if neighbours}
     shares = in_trace(sorted(doubtful | (beside & judged.keys())))
-    measured = {index: share for index, share in shares.items() if share < np.inf}
+    known = {index: share for index, share in shares.items() if np.isfinite(share)}
     return clear | {
-        index
-        for index in doubtful
-        if index not in measured or _with_neighbours(measured, index, neighbours=neighbours) >= LEAST_TRACE_SHARE
+        index for index in doubtful if _with_neighbours(known, index, neighbours=neighbours) >= LEAST_TRACE_SHARE
     }
 
 
 def _with_neighbours(values: Mapping[int, float], index: int, *, neighbours: bool) -> float:
-    """Half the slice's own value and half the mean of those beside it."""
+    """Half the slice's own value and half the mean of those beside it; the one that is known, or infinite."""
     beside = [values[other] for other in (index - 1, index + 1) if neighbours and other in values]
-    return (values[index] + sum(beside) / len(beside)) / 2 if beside else values[index]
+    halves = [values[index]] if index in values else []
+    if beside:
+        halves.append(sum(beside) / len(beside))
+    return sum(halves) / len(halves) if halves else np.inf
 
 
 class _Tally:
@@ -209,7 +227,7 @@ class _Tally:
         """One sentence per reason for which slices with metal were passed through unchanged."""
         reasons = (
             (self.cut, "metal reaches the edge of the field of view"),
-            (self.without_gain, "streaks would not have fallen clearly"),
+            (self.without_gain, "streaks would not have fallen enough, or by noise alone"),
             (self.unjudged, "there is too little soft tissue near the metal to judge"),
         )
         return tuple(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from inference.errors import SettingsInvalid, SourceRefused
 from inference.mar_methods import CHANNELS
@@ -271,20 +272,45 @@ def test_streaks_that_fall_a_little_and_nothing_taken_from_the_trace_are_noise_a
     assert stands_of({4: (10.0, 6.0), 5: (10.0, 9.0)}, {4: 0.3, 5: 0.3}) == {4, 5}
 
 
-def test_a_slice_whose_trace_cannot_be_judged_stands_by_its_streaks_and_vouches_for_no_other() -> None:
-    assert stands_of({4: (10.0, 9.0), 5: (10.0, 9.0)}, {4: np.inf, 5: 0.3}) == {4}
+def test_a_slice_whose_trace_cannot_be_judged_goes_with_its_neighbours_and_alone_by_its_streaks() -> None:
+    judged = {4: (10.0, 9.0), 5: (10.0, 9.0)}
+    assert stands_of(judged, {4: np.inf, 5: 0.3}) == set()
+    assert stands_of(judged, {4: np.nan, 5: 0.3}) == set()
+    assert stands_of(judged, {4: np.inf, 5: 0.6}) == {4, 5}
+    assert stands_of({4: (10.0, 9.0)}, {4: np.inf}) == {4}
 
 
-def test_the_trace_is_looked_at_only_where_the_streaks_leave_a_doubt() -> None:
+def test_the_trace_is_looked_at_only_where_the_streaks_leave_a_doubt_and_beside_it() -> None:
     looked_at: list[int] = []
 
     def in_trace(slices: list[int]) -> dict[int, float]:
         looked_at.extend(slices)
-        return dict.fromkeys(slices, 2.0)
+        return {index: 1.2 if index == 8 else 0.3 for index in slices}
 
-    judged = {1: (10.0, 5.0), 2: (10.0, 5.0), 3: (10.0, 5.0), 7: (10.0, 9.0), 8: (10.0, 9.9), 20: (10.0, 11.0)}
-    assert _standing(judged, in_trace, neighbours=True) == {1, 2, 3, 7, 8}
+    judged = {1: (10.0, 5.0), 2: (10.0, 5.0), 3: (10.0, 5.0), 7: (10.0, 7.0), 8: (10.0, 10.2), 20: (10.0, 11.0)}
+    assert _standing(judged, in_trace, neighbours=True) == {1, 2, 3, 7}
     assert looked_at == [7, 8]
+
+
+def test_of_a_network_what_takes_noise_away_and_nothing_out_of_the_trace_is_passed(
+    site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More slices than one look at the trace takes; without a network the same change is judged by its streaks."""
+    clean = phantom()[0][:1].repeat(10, axis=0)
+    images = clean + np.random.default_rng(4).normal(0, 20, clean.shape).astype(np.float32)
+    images[:, 60:66, 60:66] = 3071
+    quieter = 0.85 * images + 0.15 * gaussian_filter(images, (0, 1, 1))
+
+    def sent(method: str) -> int:
+        batches = iter((quieter[:8], quieter[8:]))
+        monkeypatch.setattr(CtMetalArtifactReduction, "reduced", lambda *_, **__: next(batches))
+        made = run_pipeline(build_pipeline(NAME, {"method": method, "weights_folder": site}), volume(images))
+        return 10 - len(made.unchanged)
+
+    assert sent("nmar") == 10
+    with pytest.raises(SourceRefused, match="noise") as refused:
+        sent("prior_net")
+    assert refused.value.reason_code == "no-gain"
 
 
 def test_a_set_threshold_decides_what_is_metal() -> None:
