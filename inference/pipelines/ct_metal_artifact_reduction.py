@@ -144,7 +144,7 @@ class CtMetalArtifactReduction:
             _log.info("%s: %d of %d slices with metal done", NAME, start + len(chosen), len(waiting))
 
         def in_trace(slices: list[int]) -> dict[int, float]:
-            if self._weights.method is None:  # without a network nothing but the trace is changed
+            if self._weights.method is None or not slices:  # without a network nothing but the trace is changed
                 return {}
             _log.info("%s: looking at the metal's trace in %d slices in doubt", NAME, len(slices))
             return _shares_in_trace(source, values, metal, slices, spacing_mm=spacing_mm)
