@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,12 +35,14 @@ def kill(node: RunningNode, role: str) -> None:
     if role == EVERYTHING:
         assert node.process is not None
         for child in psutil.Process(node.process.pid).children(recursive=True):
-            child.kill()
+            with suppress(psutil.NoSuchProcess):  # one that ended with the process it was begun by, killed just before
+                child.kill()
     if role in (EVERYTHING, "node"):
         node.kill()
         node.start()
     elif (process_id := node.processes().get(role)) is not None:
-        os.kill(process_id, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(process_id, signal.SIGKILL)
 
 
 def wait_a_little_for_a_job(node: RunningNode, role: str) -> None:
