@@ -33,15 +33,6 @@ PRIOR_ERROR_MM = 3.5
 """What a line integral of the prior is wrong by, in mm of water; measured on simulated metal in held-out bodies."""
 STREAK_REACH_PIXELS = 100
 FEWEST_STREAK_PIXELS = 200
-LEAST_STREAK_DROP = 0.03
-"""Share by which streaks must fall for a correction to stand; what else it needs of a network is LEAST_TRACE_SHARE."""
-CLEAR_STREAK_DROP = 0.25
-"""Share from which on falling streaks are enough. In slices with metal drawn in that had left no artifact a network's
-fell by 0.196 at most; in one with the noise of a thirtieth of the dose by 0.204."""
-LEAST_TRACE_SHARE = 0.5
-"""Of what inpainting gets wrong in a body: so much a network must have changed in the metal's trace for its correction
-to stand. A network takes noise away as well, and streaks fall by that alone; it does not lie in the trace.
-benchmarks/README.md has the figures."""
 FEWEST_TRACE_CELLS = 200
 """Cells of a moved trace in the body from which its mean square is taken; traces have ten thousand and more."""
 LEAST_BODY_MM = 5.0

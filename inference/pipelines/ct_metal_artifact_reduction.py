@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from inference.errors import SourceRefused
 from inference.mar_methods import reduction_for, weights_for
 from inference.mar_settings import Settings, read_mar_settings
 from inference.metal_search import metal_by_network, metal_by_threshold
+from inference.physics.correction_gate import standing
 from inference.pipeline import Card, Outcome
 from inference.volume import Unit, Volume
 
@@ -149,9 +150,9 @@ class CtMetalArtifactReduction:
             _log.info("%s: looking at the metal's trace in %d slices in doubt", NAME, len(slices))
             return _shares_in_trace(source, values, metal, slices, spacing_mm=spacing_mm)
 
-        standing = _standing(judged, in_trace, neighbours=source.geometry.is_even)
+        kept_slices = standing(judged, in_trace, neighbours=source.geometry.is_even)
         for index, streaks in judged.items():
-            if index in standing:
+            if index in kept_slices:
                 tally.changed[index] = streaks
             else:
                 tally.without_gain.append(index)
@@ -176,42 +177,6 @@ def _shares_in_trace(
         scan = VirtualScan(source.values[some], metal[some], spacing_mm=spacing_mm)
         shares |= zip(some, scan.share_in_trace(corrected_hu[some]), strict=True)
     return shares
-
-
-def _standing(
-    judged: Mapping[int, tuple[float, float]],
-    in_trace: Callable[[list[int]], Mapping[int, float]],
-    *,
-    neighbours: bool,
-) -> set[int]:
-    """The slices whose correction is kept: their own streaks did not rise, and with the slices beside them they fell
-    clearly, or fell and the correction changed enough in the metal's trace.
-
-    judged: slice -> streaks before and after, HU; in_trace: slices -> VirtualScan.share_in_trace of those for which it
-    counts. Where that is not known of a slice and those beside it, only the streaks are judged. One slice alone does
-    not jump between corrected and not, for half of what decides is what became of its neighbours.
-    """
-    from inference.physics.metal_artifact_reduction import CLEAR_STREAK_DROP, LEAST_STREAK_DROP, LEAST_TRACE_SHARE
-
-    left = {index: after / max(before, 1e-6) for index, (before, after) in judged.items()}
-    dropped = {index: 1 - _with_neighbours(left, index, neighbours=neighbours) for index in left if left[index] <= 1}
-    clear = {index for index, drop in dropped.items() if drop >= CLEAR_STREAK_DROP}
-    doubtful = {index for index, drop in dropped.items() if LEAST_STREAK_DROP <= drop < CLEAR_STREAK_DROP}
-    beside = {index + step for index in doubtful for step in (-1, 1) if neighbours}
-    shares = in_trace(sorted(doubtful | (beside & judged.keys())))
-    known = {index: share for index, share in shares.items() if np.isfinite(share)}
-    return clear | {
-        index for index in doubtful if _with_neighbours(known, index, neighbours=neighbours) >= LEAST_TRACE_SHARE
-    }
-
-
-def _with_neighbours(values: Mapping[int, float], index: int, *, neighbours: bool) -> float:
-    """Half the slice's own value and half the mean of those beside it; the one that is known, or infinite."""
-    beside = [values[other] for other in (index - 1, index + 1) if neighbours and other in values]
-    halves = [values[index]] if index in values else []
-    if beside:
-        halves.append(sum(beside) / len(beside))
-    return sum(halves) / len(halves) if halves else np.inf
 
 
 class _Tally:

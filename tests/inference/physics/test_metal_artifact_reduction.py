@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from inference.physics import metal_artifact_reduction
+from inference.physics.correction_gate import LEAST_TRACE_SHARE
 from inference.physics.ct_simulation import simulate_metal_ct
 from inference.physics.metal import find_metal
 from inference.physics.metal_artifact_reduction import (
     LARGEST_GRID,
-    LEAST_TRACE_SHARE,
     VirtualScan,
     prior_image,
     reduce_by_interpolation,
