@@ -76,7 +76,7 @@ class VirtualScan:
         rows, columns = images_hu.shape[1:]
         self._factor = math.ceil(max(rows, columns) / LARGEST_GRID)
         self._size = math.ceil(max(rows, columns) / self._factor) * self._factor
-        self.images = self._gridded(images_hu, AIR_HU, lambda blocks: blocks.mean(axis=(2, 4), dtype=np.float32))
+        self.images = self._gridded_hu(images_hu)
         self.metal: Mask = self._gridded(metal, False, lambda blocks: np.asarray(blocks.any(axis=(2, 4))))
         self.spacing_mm = spacing_mm * self._factor
         self._projector = fan_beam_projector(virtual_fan(self._size // self._factor))
@@ -107,7 +107,7 @@ class VirtualScan:
         error in the same trace moved to either side, mean of the places. Moved far, a wide trace comes to lie at the
         body's rim, where NMAR errs more: more is asked of wide metal. Infinite where no moved trace has room.
         """
-        corrected = self._gridded(corrected_hu, AIR_HU, lambda blocks: blocks.mean(axis=(2, 4), dtype=np.float32))
+        corrected = self._gridded_hu(corrected_hu)
         edges = np.stack([binary_dilation(metal, iterations=2) for metal in self.metal])
         change = np.where(edges, 0, self.images - corrected).astype(np.float32)
         taken = self._projector.forward(torch.from_numpy(change).mul_(0.001))
@@ -145,6 +145,9 @@ class VirtualScan:
     def _change_hu(self, sinograms: torch.Tensor) -> Images:
         images: Images = self._projector.filtered_backprojection(sinograms - self._scanned).mul_(1000).numpy()
         return images
+
+    def _gridded_hu(self, images_hu: Images) -> Images:
+        return self._gridded(images_hu, AIR_HU, lambda blocks: blocks.mean(axis=(2, 4), dtype=np.float32))
 
     def _gridded(
         self, values: NDArray[_Value], outside: float, joined: Callable[[NDArray[_Value]], NDArray[_Value]]

@@ -8,6 +8,11 @@ import pytest
 from inference.physics.correction_gate import standing
 
 
+def stands_of(judged: dict[int, tuple[float, float]], shares: dict[int, float], *, neighbours: bool = True) -> set[int]:
+    """What stands where a slice takes so much out of the trace, and plenty where nothing is said of it."""
+    return standing(judged, lambda slices: {index: shares.get(index, 2.0) for index in slices}, neighbours=neighbours)
+
+
 @pytest.mark.parametrize(
     ("left", "stands"),
     [
@@ -22,11 +27,6 @@ def test_a_slice_is_not_judged_without_its_neighbours_and_never_made_worse(
 ) -> None:
     judged = {index: (10.0, 10.0 * share) for index, share in enumerate(left)}
     assert (1 in stands_of(judged, {})) == stands
-
-
-def stands_of(judged: dict[int, tuple[float, float]], shares: dict[int, float], *, neighbours: bool = True) -> set[int]:
-    """What stands where a slice takes so much out of the trace, and plenty where nothing is said of it."""
-    return standing(judged, lambda slices: {index: shares.get(index, 2.0) for index in slices}, neighbours=neighbours)
 
 
 def test_a_slice_without_neighbours_is_judged_by_itself() -> None:
